@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn usernames_and_realms_cannot_confuse_a_digest() {
-        for good in ["alice", "+15551234", "a@b", "sip.example.com", "!#$%&'()*+,-./;<=>?[]^_`{|}~"] {
+        for good in ["alice", "+15551234", "a@b", "sip.example.com", "!#$%&'()*+,-./;<=>?[]^_`{|}~"]
+        {
             assert!(Username::parse(good).is_ok() && Realm::parse(good).is_ok(), "{good}");
         }
         for bad in ["", "a:b", "a\"b", "a\\b", "a b", "a\tb", "é", "a\0", &"x".repeat(129)] {

@@ -198,10 +198,14 @@ mod tests {
 
     #[test]
     fn ids_have_one_shape() {
-        for good in ["abc", "a-1", "x23456789012345678901234567890123456789012345678901234567890123"] {
+        for good in
+            ["abc", "a-1", "x23456789012345678901234567890123456789012345678901234567890123"]
+        {
             assert!(ResourceId::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "ab", "1ab", "-ab", "Abc", "a_b", "a/b", "a b", "ab\n", "aé1", &"a".repeat(64)] {
+        for bad in
+            ["", "ab", "1ab", "-ab", "Abc", "a_b", "a/b", "a b", "ab\n", "aé1", &"a".repeat(64)]
+        {
             assert!(ResourceId::parse(bad).is_err(), "{bad:?}");
         }
         assert!(ResourceId::parse(ResourceId::from_random([255; 16]).as_str()).is_ok());
@@ -211,8 +215,14 @@ mod tests {
     fn names_parse_what_they_print() {
         let text = "accounts/acme/credentials/desk-1";
         assert_eq!(CredentialName::parse(text).unwrap().to_string(), text);
-        for bad in ["", "accounts/acme", "accounts/acme/providers/x11", "accounts//credentials/abc",
-            "accounts/acme/credentials/abc/", "/accounts/acme/credentials/abc"] {
+        for bad in [
+            "",
+            "accounts/acme",
+            "accounts/acme/providers/x11",
+            "accounts//credentials/abc",
+            "accounts/acme/credentials/abc/",
+            "/accounts/acme/credentials/abc",
+        ] {
             assert!(CredentialName::parse(bad).is_err(), "{bad:?}");
         }
         assert_eq!(AccountName::parse("accounts/acme").unwrap().to_string(), "accounts/acme");

@@ -200,8 +200,14 @@ mod tests {
     #[test]
     fn account_sids_have_one_shape() {
         assert!(AccountSid::parse(&format!("AC{}", "0a".repeat(16))).is_ok());
-        for bad in ["", "AC", &format!("AC{}", "0A".repeat(16)), &format!("SK{}", "0a".repeat(16)),
-            &format!("AC{}0", "0a".repeat(16)), &format!(" AC{}", "0a".repeat(16))] {
+        for bad in [
+            "",
+            "AC",
+            &format!("AC{}", "0A".repeat(16)),
+            &format!("SK{}", "0a".repeat(16)),
+            &format!("AC{}0", "0a".repeat(16)),
+            &format!(" AC{}", "0a".repeat(16)),
+        ] {
             assert!(AccountSid::parse(bad).is_err(), "{bad:?}");
         }
     }

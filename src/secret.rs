@@ -65,7 +65,9 @@ mod tests {
         for good in ["12345678", "pass word~!", &"x".repeat(128)] {
             assert!(Password::parse(good.to_owned()).is_ok(), "{good}");
         }
-        for bad in ["", "1234567", "1234\"678", "1234\\678", "1234\n678", "pässwörd", &"x".repeat(129)] {
+        for bad in
+            ["", "1234567", "1234\"678", "1234\\678", "1234\n678", "pässwörd", &"x".repeat(129)]
+        {
             assert!(Password::parse(bad.to_owned()).is_err(), "{bad:?}");
         }
     }

@@ -5,6 +5,7 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::defect::{Defect, planted};
 use crate::name::Uid;
 
 /// The field of a record that a ciphertext stands for.
@@ -65,12 +66,14 @@ impl Place {
             Field::Password => 2,
             Field::Token => 3,
         };
+        let unbound = planted(Defect::UnboundCiphertext);
+        let resource = if unbound { Uid::ZERO } else { self.resource };
         Sha256::new()
             .chain_update(b"credvault\0record\0v1")
             .chain_update([layer, suite])
             .chain_update(vault.as_bytes())
             .chain_update(self.account.as_bytes())
-            .chain_update(self.resource.as_bytes())
+            .chain_update(resource.as_bytes())
             .chain_update([field])
             .chain_update(self.version.to_be_bytes())
             .chain_update(kek_version.to_be_bytes())

@@ -77,7 +77,8 @@ mod tests {
         for class in [&ALPHABET[..9], &ALPHABET[9..33], &ALPHABET[33..]] {
             let observed: Vec<f64> =
                 class.iter().map(|b| f64::from(counts[usize::from(*b)])).collect();
-            let mean = observed.iter().sum::<f64>() / f64::from(u32::try_from(class.len()).unwrap());
+            let mean =
+                observed.iter().sum::<f64>() / f64::from(u32::try_from(class.len()).unwrap());
             let chi2: f64 = observed.iter().map(|n| (n - mean).powi(2) / mean).sum();
             // p = 0.00001 at 24 degrees of freedom is 66; `% 58` without rejection gives thousands.
             assert!(chi2 < 70.0, "χ² = {chi2}");
@@ -86,7 +87,9 @@ mod tests {
 
     #[test]
     fn length_is_bounded() {
-        for (asked, got) in [(0, Some(24)), (16, Some(16)), (64, Some(64)), (1, None), (15, None), (65, None)] {
+        for (asked, got) in
+            [(0, Some(24)), (16, Some(16)), (64, Some(64)), (1, None), (15, None), (65, None)]
+        {
             assert_eq!(Length::parse(asked).ok().map(|length| length.0), got);
         }
     }

@@ -57,7 +57,10 @@ fn what_was_sealed_opens_at_its_place_only() {
     let other_key = Keyring::new(vec![Kek::new(2, &[0x33; 32])]).unwrap();
     assert!(envelope::open(&other_key, VAULT, &PLACE, &sealed).is_err());
     let older_key = Keyring::new(vec![Kek::new(1, &[0x11; 32])]).unwrap();
-    assert!(matches!(envelope::open(&older_key, VAULT, &PLACE, &sealed), Err(Error::UnknownKey(2))));
+    assert!(matches!(
+        envelope::open(&older_key, VAULT, &PLACE, &sealed),
+        Err(Error::UnknownKey(2))
+    ));
 }
 
 #[test]

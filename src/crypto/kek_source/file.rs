@@ -62,14 +62,20 @@ impl KeyFile {
     }
 
     fn error(&self, problem: &str, mend: &str) -> Error {
-        Error { problem: format!("key file {}: {problem}", self.0.display()), mend: mend.to_owned() }
+        Error {
+            problem: format!("key file {}: {problem}", self.0.display()),
+            mend: mend.to_owned(),
+        }
     }
 }
 
 impl KekSource for KeyFile {
     fn load(&self) -> Result<Keyring, Error> {
         let file = File::open(&self.0).map_err(|source| {
-            self.error(&format!("cannot open it: {source}"), "make one with `credvault init`, or name it with --key-file")
+            self.error(
+                &format!("cannot open it: {source}"),
+                "make one with `credvault init`, or name it with --key-file",
+            )
         })?;
         let metadata =
             file.metadata().map_err(|source| self.error(&source.to_string(), "check the disk"))?;
@@ -83,9 +89,9 @@ impl KekSource for KeyFile {
             ));
         }
         let mut text = Zeroizing::new(String::new());
-        file.take(MAX_SIZE + 1)
-            .read_to_string(&mut text)
-            .map_err(|source| self.error(&format!("cannot read it: {source}"), "restore it from its backup"))?;
+        file.take(MAX_SIZE + 1).read_to_string(&mut text).map_err(|source| {
+            self.error(&format!("cannot read it: {source}"), "restore it from its backup")
+        })?;
         if text.len() > usize::try_from(MAX_SIZE).unwrap_or(usize::MAX) {
             return Err(self.error("is too large to be a key file", "check --key-file"));
         }
@@ -99,7 +105,8 @@ impl KekSource for KeyFile {
 }
 
 fn parse(text: &str) -> Option<Keyring> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let keys = lines.map(decode).collect::<Option<Vec<Kek>>>()?;
     Keyring::new(keys)
 }
@@ -141,7 +148,9 @@ mod tests {
         assert!(source.create().is_err(), "an existing key file is never overwritten");
 
         let text = std::fs::read_to_string(source.path()).unwrap();
-        for broken in ["", "nonsense", &text.replacen("cvk1_1", "cvk1_2", 1), &format!("{text}{text}")] {
+        for broken in
+            ["", "nonsense", &text.replacen("cvk1_1", "cvk1_2", 1), &format!("{text}{text}")]
+        {
             std::fs::write(source.path(), broken).unwrap();
             assert!(source.load().is_err(), "{broken:?}");
         }

@@ -1,0 +1,47 @@
+//! Planted defects: what a safety harness must catch, or it proves nothing.
+//!
+//! Only a build with the test-only feature `planted-defects` has them; everywhere else
+//! [`planted`] is a constant `false` and the branches behind it do not exist.
+
+/// A defect that a test build can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defect {
+    /// Answers leave before the commit is durable. Caught by the kill -9 harness.
+    AnswerBeforeCommit,
+    /// An issued password is logged. Caught by the canary scan.
+    LogSecret,
+    /// Overwritten pages are not zeroed and the log is not truncated. Caught by the remnant scan.
+    KeepRemnants,
+    /// Ciphertext is not bound to its resource. Caught by the swap harness.
+    UnboundCiphertext,
+    /// A record that fails authentication counts as a match. Caught by the bit-flip harness.
+    TrustDamaged,
+}
+
+impl Defect {
+    /// Its name in the environment variable `CREDVAULT_DEFECT`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AnswerBeforeCommit => "answer-before-commit",
+            Self::LogSecret => "log-secret",
+            Self::KeepRemnants => "keep-remnants",
+            Self::UnboundCiphertext => "unbound-ciphertext",
+            Self::TrustDamaged => "trust-damaged",
+        }
+    }
+}
+
+/// Whether this process has the defect.
+#[cfg(feature = "planted-defects")]
+pub fn planted(defect: Defect) -> bool {
+    use std::sync::OnceLock;
+
+    static CHOSEN: OnceLock<Option<String>> = OnceLock::new();
+    CHOSEN.get_or_init(|| std::env::var("CREDVAULT_DEFECT").ok()).as_deref() == Some(defect.name())
+}
+
+/// Whether this process has the defect: never.
+#[cfg(not(feature = "planted-defects"))]
+pub const fn planted(_: Defect) -> bool {
+    false
+}

@@ -1,0 +1,338 @@
+//! Storage: what the vault remembers, behind one trait of coarse, atomic operations.
+//!
+//! A store sees ciphertext ([`Sealed`]) and metadata, never plaintext. Every mutation is one [`Write`]: the
+//! change, its audit entry and its idempotency row, which become durable together or not at all. A new
+//! store is one file, its SQL folder, one line in [`open`], and one line in the contract suite.
+
+mod sqlite;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::access::api_token::TokenId;
+use crate::access::{AccountScope, LocalOperator, Membership, Role};
+use crate::account::Account;
+use crate::audit::{self, Chain, Linked};
+use crate::clock::Clock;
+use crate::credential::{Credential, CredentialFilter, Realm, Username};
+use crate::crypto::{Sealed, SealedRoot};
+use crate::name::{ResourceId, Uid};
+use crate::provider::{Provider, ProviderFilter};
+
+/// Which store a process uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// `sqlite:{path}`.
+    Sqlite(std::path::PathBuf),
+}
+
+impl Location {
+    /// Parses a store URL.
+    pub fn parse(url: &str) -> Result<Self, OpenError> {
+        match url.split_once(':') {
+            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            _ => Err(OpenError::new(
+                "the store URL is not one that Credvault knows",
+                "write sqlite:PATH, for example --store sqlite:/var/lib/credvault/credvault.db",
+            )),
+        }
+    }
+}
+
+/// Creates an empty store with the identity of a new vault. Refuses to touch one that exists.
+pub fn create(location: &Location, identity: &Identity) -> Result<(), OpenError> {
+    match location {
+        Location::Sqlite(path) => sqlite::create(path, identity),
+    }
+}
+
+/// Opens a store, brings its schema up to date and takes it for this process alone.
+pub fn open(location: &Location, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, OpenError> {
+    match location {
+        Location::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, clock)?)),
+    }
+}
+
+/// Why a store could not be opened. Says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}; {mend}")]
+pub struct OpenError {
+    /// What is wrong.
+    pub problem: String,
+    /// What to do about it.
+    pub mend: String,
+}
+
+impl OpenError {
+    fn new(problem: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { problem: problem.into(), mend: mend.into() }
+    }
+}
+
+/// What makes a vault this vault.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its identity; every ciphertext is bound to it.
+    pub uid: Uid,
+    /// Made by `credvault dev`; `serve` refuses it.
+    pub dev: bool,
+    /// The root key, sealed under the KEK.
+    pub root: SealedRoot,
+    /// When it was created.
+    pub create_time: Timestamp,
+}
+
+/// A credential with its active password.
+#[derive(Debug, Clone)]
+pub struct StoredCredential {
+    /// The configuration.
+    pub credential: Credential,
+    /// The active password.
+    pub password: Sealed,
+}
+
+/// A provider with its token.
+#[derive(Debug, Clone)]
+pub struct StoredProvider {
+    /// The configuration.
+    pub provider: Provider,
+    /// The token.
+    pub token: Sealed,
+}
+
+/// An API token as stored, with what it opens.
+#[derive(Debug, Clone)]
+pub struct StoredApiToken {
+    /// Keyed hash of its secret.
+    pub hash: [u8; 32],
+    /// It is refused from then on.
+    pub expire_time: Timestamp,
+    /// Set when it was revoked.
+    pub revoke_time: Option<Timestamp>,
+    /// The roles bound to it.
+    pub memberships: Vec<Membership>,
+}
+
+/// Under what a request id is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnceKey {
+    /// The account.
+    pub account: Uid,
+    /// Who called.
+    pub principal: String,
+    /// Which RPC.
+    pub method: &'static str,
+    /// The caller's UUID.
+    pub request_id: [u8; 16],
+}
+
+/// What a request id has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Keyed fingerprint of the request.
+    pub fingerprint: [u8; 32],
+    /// The resource it acted on.
+    pub resource_id: ResourceId,
+    /// The secret version that it left.
+    pub version: u64,
+    /// When.
+    pub time: Timestamp,
+    /// Forgotten from then on.
+    pub expire_time: Timestamp,
+}
+
+/// A change of state.
+#[derive(Debug)]
+pub enum Change {
+    /// None: the audit entry is all (a refusal).
+    AuditOnly,
+    /// An account, unless it exists, and a token with one role there.
+    AddApiToken {
+        /// The account to create if there is none of its id.
+        account: Account,
+        /// The token's public part.
+        token: TokenId,
+        /// Keyed hash of the token's secret.
+        hash: [u8; 32],
+        /// It is refused from then on.
+        expire_time: Timestamp,
+        /// What it may do there.
+        roles: Vec<Role>,
+    },
+    /// A new credential. [`Error::Taken`] when its id or its username is taken.
+    CreateCredential(StoredCredential),
+    /// A credential's new state, if it is still at revision `expect`.
+    ReplaceCredential {
+        /// The revision that the new state was made from.
+        expect: u64,
+        /// The new state.
+        new: StoredCredential,
+    },
+    /// Removes a credential and its secrets, if it is still at its revision.
+    DeleteCredential(Credential),
+    /// A new provider. [`Error::Taken`] when its id is taken.
+    CreateProvider(StoredProvider),
+    /// A provider's new state, if it is still at revision `expect`.
+    ReplaceProvider {
+        /// The revision that the new state was made from.
+        expect: u64,
+        /// The new state.
+        new: StoredProvider,
+    },
+    /// A verification, if the token is still the one that was verified.
+    RecordVerification(Provider),
+    /// Removes a provider and its token, if it is still at its revision.
+    DeleteProvider(Provider),
+}
+
+/// One atomic mutation with its audit entry. Made from a scope only, so nothing changes unauthorized.
+#[derive(Debug)]
+pub struct Write {
+    account: Uid,
+    chain: Chain,
+    change: Change,
+    entry: audit::Entry,
+    once: Option<(OnceKey, Done)>,
+}
+
+impl Write {
+    /// A change in the account of `scope`, and what its request id has done.
+    pub fn new(
+        scope: &AccountScope,
+        change: Change,
+        entry: audit::Entry,
+        once: Option<(OnceKey, Done)>,
+    ) -> Self {
+        let account = scope.account().uid;
+        Self { account, chain: Chain::of_account(account), change, entry, once }
+    }
+
+    /// A change by whoever holds the store itself.
+    pub fn by_operator(_: &LocalOperator, change: Change, entry: audit::Entry) -> Self {
+        Self { account: Uid::ZERO, chain: Chain::VAULT, change, entry, once: None }
+    }
+
+    /// The record of a refusal: it changes nothing but the chain.
+    pub fn refusal(chain: Chain, entry: audit::Entry) -> Self {
+        Self { account: Uid::ZERO, chain, change: Change::AuditOnly, entry, once: None }
+    }
+}
+
+/// What was taken already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// The resource id.
+    Id,
+    /// The username in its realm.
+    Username,
+}
+
+/// Why a store did not do what it was asked. Nothing of it has happened, except after `Unavailable` from
+/// [`Store::commit`]: there the outcome is unknown.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The row moved since it was read. Read again and decide again.
+    #[error("the row changed in between")]
+    Conflict,
+    /// Something unique exists already.
+    #[error("already exists")]
+    Taken(Taken),
+    /// The request id was used already.
+    #[error("the request id was used already")]
+    Repeated(Done),
+    /// Too many writes are waiting.
+    #[error("the write queue is full")]
+    Overloaded,
+    /// The disk is full.
+    #[error("the storage is full")]
+    Full(#[source] Source),
+    /// The storage does not answer, or failed.
+    #[error("the storage failed")]
+    Unavailable(#[source] Source),
+    /// What is stored cannot be read as what it should be.
+    #[error("a stored record is damaged")]
+    Damaged(#[source] Source),
+}
+
+/// The cause of a storage failure, for the log.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// A page of a list.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// At most as many as were asked for, and at most about 768 KiB.
+    pub items: Vec<T>,
+    /// Whether there are more behind the last.
+    pub more: bool,
+}
+
+/// The vault's memory. Every method is atomic; reads see every write that was acknowledged.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// What makes this vault this vault.
+    fn identity(&self) -> &Identity;
+
+    /// An API token and its bindings.
+    async fn api_token(&self, id: &TokenId) -> Result<Option<StoredApiToken>, Error>;
+
+    /// One credential.
+    async fn credential(
+        &self,
+        scope: &AccountScope,
+        id: &ResourceId,
+    ) -> Result<Option<StoredCredential>, Error>;
+
+    /// One credential, by what a phone presents.
+    async fn credential_by_username(
+        &self,
+        scope: &AccountScope,
+        realm: &Realm,
+        username: &Username,
+    ) -> Result<Option<StoredCredential>, Error>;
+
+    /// Credentials ordered by id, after `after`.
+    async fn list_credentials(
+        &self,
+        scope: &AccountScope,
+        filter: CredentialFilter,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page<Credential>, Error>;
+
+    /// One provider.
+    async fn provider(
+        &self,
+        scope: &AccountScope,
+        id: &ResourceId,
+    ) -> Result<Option<StoredProvider>, Error>;
+
+    /// Providers ordered by id, after `after`.
+    async fn list_providers(
+        &self,
+        scope: &AccountScope,
+        filter: ProviderFilter,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page<Provider>, Error>;
+
+    /// The account's audit entries after sequence `after`, oldest first.
+    async fn list_audit_entries(
+        &self,
+        scope: &AccountScope,
+        resource: Option<String>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Page<Linked>, Error>;
+
+    /// What a request id has done, unless it is forgotten.
+    async fn done(&self, key: &OnceKey) -> Result<Option<Done>, Error>;
+
+    /// Performs a write. `Ok` means durable: change, audit entry and request id, all three.
+    async fn commit(&self, write: Write) -> Result<(), Error>;
+
+    /// Finishes the writes that wait, moves everything into the main file and lets go of it.
+    async fn close(&self);
+}

@@ -1,0 +1,211 @@
+//! SQLite: the embedded default. The only module that knows rusqlite.
+//!
+//! - One writer thread with group commit (`writer.rs`): many requests, one fsync.
+//! - Reads run where they are called, on pooled read-only connections; lists go to a blocking thread.
+//! - Checkpoints have a thread of their own (`checkpoint.rs`); after a change of a secret the log is
+//!   truncated within 60 s, so that overwritten ciphertext does not stay in the files.
+//! - `synchronous=FULL`: NORMAL loses acknowledged commits on a power cut. `secure_delete=ON`: freed pages
+//!   are zeroed.
+
+mod checkpoint;
+mod files;
+mod read;
+mod write;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, ErrorCode};
+
+use super::{
+    Done, Error, Identity, OnceKey, OpenError, Page, Store, StoredApiToken, StoredCredential,
+    StoredProvider, Write,
+};
+use crate::access::AccountScope;
+use crate::access::api_token::TokenId;
+use crate::audit::Linked;
+use crate::clock::Clock;
+use crate::credential::{Credential, CredentialFilter, Realm, Username};
+use crate::name::ResourceId;
+use crate::provider::{Provider, ProviderFilter};
+use checkpoint::Checkpointer;
+use writer::Writer;
+
+pub(super) use files::create;
+
+/// A vault in one SQLite file.
+pub(super) struct SqliteStore {
+    identity: Identity,
+    readers: Arc<Readers>,
+    writer: Writer,
+    checkpointer: Checkpointer,
+    clock: Arc<dyn Clock>,
+    // Last: the lock falls after every connection.
+    _lock: files::Lock,
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore").finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens the file at `path` for this process alone.
+    pub(super) fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let lock = files::Lock::take(path)?;
+        let unclean = files::was_left_open(path);
+        let writing = files::open_for_writing(path)?;
+        let identity = read::identity(&writing).map_err(|source| files::damaged(path, &source))?;
+        if unclean {
+            files::check_in_background(path);
+        }
+        let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::default() });
+        let checkpointer = Checkpointer::start(files::open_for_writing(path)?, path)?;
+        let writer = Writer::start(writing, Arc::clone(&clock), checkpointer.notifier())?;
+        Ok(Self { identity, readers, writer, checkpointer, clock, _lock: lock })
+    }
+
+    /// Reads where it is called: a point read takes microseconds, a hop to a thread takes longer.
+    fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
+        self.readers.with(query)
+    }
+
+    /// Reads on a blocking thread: a list may scan.
+    async fn scan<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let readers = Arc::clone(&self.readers);
+        let scan = tokio::task::spawn_blocking(move || readers.with(query));
+        scan.await.map_err(|source| Error::Unavailable(source.into()))?
+    }
+}
+
+/// Read-only connections that wait for work. As many as there were readers at once.
+struct Readers {
+    path: std::path::PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    fn with<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => files::open_for_reading(&self.path).map_err(Error::from)?,
+        };
+        let result = query(&connection).map_err(Error::from);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        result
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(error.into()),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged(error.into())
+            }
+            Some(_) => Self::Unavailable(error.into()),
+            // Not SQLite's own: a column did not hold what its type promises.
+            None => Self::Damaged(error.into()),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    async fn api_token(&self, id: &TokenId) -> Result<Option<StoredApiToken>, Error> {
+        self.read(|connection| read::api_token(connection, id))
+    }
+
+    async fn credential(
+        &self,
+        scope: &AccountScope,
+        id: &ResourceId,
+    ) -> Result<Option<StoredCredential>, Error> {
+        self.read(|connection| read::credential(connection, scope, id))
+    }
+
+    async fn credential_by_username(
+        &self,
+        scope: &AccountScope,
+        realm: &Realm,
+        username: &Username,
+    ) -> Result<Option<StoredCredential>, Error> {
+        self.read(|connection| read::credential_by_username(connection, scope, realm, username))
+    }
+
+    async fn list_credentials(
+        &self,
+        scope: &AccountScope,
+        filter: CredentialFilter,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page<Credential>, Error> {
+        let account = scope.account().clone();
+        self.scan(move |connection| {
+            read::list_credentials(connection, &account, &filter, after.as_deref(), limit)
+        })
+        .await
+    }
+
+    async fn provider(
+        &self,
+        scope: &AccountScope,
+        id: &ResourceId,
+    ) -> Result<Option<StoredProvider>, Error> {
+        self.read(|connection| read::provider(connection, scope, id))
+    }
+
+    async fn list_providers(
+        &self,
+        scope: &AccountScope,
+        filter: ProviderFilter,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page<Provider>, Error> {
+        let account = scope.account().clone();
+        self.scan(move |connection| {
+            read::list_providers(connection, &account, &filter, after.as_deref(), limit)
+        })
+        .await
+    }
+
+    async fn list_audit_entries(
+        &self,
+        scope: &AccountScope,
+        resource: Option<String>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Page<Linked>, Error> {
+        let account = scope.account().uid;
+        self.scan(move |connection| {
+            read::list_audit_entries(connection, account, resource.as_deref(), after, limit)
+        })
+        .await
+    }
+
+    async fn done(&self, key: &OnceKey) -> Result<Option<Done>, Error> {
+        let now = self.clock.now();
+        self.read(|connection| read::done(connection, key, now))
+    }
+
+    async fn commit(&self, write: Write) -> Result<(), Error> {
+        self.writer.commit(write).await
+    }
+
+    async fn close(&self) {
+        self.writer.stop().await;
+        self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.checkpointer.stop().await;
+    }
+}

@@ -1,0 +1,354 @@
+//! Queries. Each returns typed rows or an error; nothing here trusts what the file holds.
+
+use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
+
+use crate::access::api_token::TokenId;
+use crate::access::{AccountScope, Membership, Role};
+use crate::account::Account;
+use crate::audit::{Actor, Entry, Link, Linked};
+use crate::credential::{Credential, CredentialFilter, Description, Labels, Realm, Username};
+use crate::crypto::{Sealed, SealedRoot};
+use crate::name::{CredentialName, ProviderName, ResourceId, Uid};
+use crate::provider::{DisplayName, Provider, ProviderFilter};
+use crate::store::{
+    Done, Identity, OnceKey, Page, StoredApiToken, StoredCredential, StoredProvider,
+};
+
+/// A page ends early at this size, so that an answer stays below 1 MiB.
+const PAGE_BYTES: usize = 768 * 1024;
+
+type Result<T> = rusqlite::Result<T>;
+
+pub(super) fn identity(connection: &Connection) -> Result<Identity> {
+    let sql = "SELECT uid, dev, sealed_root, create_time FROM vault";
+    connection.query_row(sql, [], |row| {
+        Ok(Identity {
+            uid: uid(row, 0)?,
+            dev: row.get(1)?,
+            root: SealedRoot(sealed(row, 2)?),
+            create_time: time(row, 3)?,
+        })
+    })
+}
+
+pub(super) fn api_token(connection: &Connection, id: &TokenId) -> Result<Option<StoredApiToken>> {
+    let sql = "SELECT t.hash, t.expire_time, t.revoke_time, a.uid, a.id, a.disabled, a.create_time, b.role
+        FROM api_token t
+        LEFT JOIN role_binding b ON b.principal = 'token:' || t.id
+        LEFT JOIN account a ON a.uid = b.account
+        WHERE t.id = ?1
+        ORDER BY b.account";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([id.to_string()])?;
+    let mut found: Option<StoredApiToken> = None;
+    while let Some(row) = rows.next()? {
+        let token = match &mut found {
+            Some(token) => token,
+            none => none.insert(StoredApiToken {
+                hash: row.get(0)?,
+                expire_time: time(row, 1)?,
+                revoke_time: optional_time(row, 2)?,
+                memberships: Vec::new(),
+            }),
+        };
+        let Some(role) = row.get::<_, Option<String>>(7)? else { continue };
+        let role = Role::parse(&role).ok_or_else(|| wrong(7, "an unknown role"))?;
+        let account = uid(row, 3)?;
+        match token.memberships.last_mut() {
+            Some(membership) if membership.account.uid == account => membership.roles.push(role),
+            _ => token.memberships.push(Membership {
+                account: Account {
+                    uid: account,
+                    id: resource_id(row, 4)?,
+                    disabled: row.get(5)?,
+                    create_time: time(row, 6)?,
+                },
+                roles: vec![role],
+            }),
+        }
+    }
+    Ok(found)
+}
+
+const CREDENTIAL: &str =
+    "SELECT id, uid, username, realm, enabled, description, labels, version, revision,
+    create_time, update_time, rotate_time, sealed FROM credential";
+
+fn credential_row(row: &Row<'_>, account: &Account) -> Result<Credential> {
+    Ok(Credential {
+        name: CredentialName { account: account.id.clone(), id: resource_id(row, 0)? },
+        uid: uid(row, 1)?,
+        username: parsed(row, 2, Username::parse)?,
+        realm: parsed(row, 3, Realm::parse)?,
+        enabled: row.get(4)?,
+        description: parsed(row, 5, Description::parse)?,
+        labels: Labels::parse(json(row, 6)?).map_err(|error| wrong(6, error.0))?,
+        version: count(row, 7)?,
+        revision: count(row, 8)?,
+        create_time: time(row, 9)?,
+        update_time: time(row, 10)?,
+        rotate_time: time(row, 11)?,
+    })
+}
+
+fn stored_credential(row: &Row<'_>, account: &Account) -> Result<StoredCredential> {
+    Ok(StoredCredential { credential: credential_row(row, account)?, password: sealed(row, 12)? })
+}
+
+pub(super) fn credential(
+    connection: &Connection,
+    scope: &AccountScope,
+    id: &ResourceId,
+) -> Result<Option<StoredCredential>> {
+    let sql = format!("{CREDENTIAL} WHERE account = ?1 AND id = ?2");
+    let key = params![scope.account().uid.as_bytes(), id.as_str()];
+    one(connection, &sql, key, |row| stored_credential(row, scope.account()))
+}
+
+pub(super) fn credential_by_username(
+    connection: &Connection,
+    scope: &AccountScope,
+    realm: &Realm,
+    username: &Username,
+) -> Result<Option<StoredCredential>> {
+    let sql = format!("{CREDENTIAL} WHERE account = ?1 AND realm = ?2 AND username = ?3");
+    let key = params![scope.account().uid.as_bytes(), realm.as_str(), username.as_str()];
+    one(connection, &sql, key, |row| stored_credential(row, scope.account()))
+}
+
+pub(super) fn list_credentials(
+    connection: &Connection,
+    account: &Account,
+    filter: &CredentialFilter,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<Credential>> {
+    let sql = format!(
+        "{CREDENTIAL} WHERE account = ?1 AND id > ?2
+        AND (?3 IS NULL OR enabled = ?3)
+        AND (?4 IS NULL OR realm = ?4)
+        AND (?5 IS NULL OR substr(username, 1, length(?5)) = ?5)
+        AND (?6 IS NULL OR rotate_time < ?6)
+        AND NOT EXISTS (SELECT 1 FROM json_each(?7) AS wanted WHERE NOT EXISTS (
+            SELECT 1 FROM json_each(credential.labels) AS had
+            WHERE had.key = wanted.key AND had.value = wanted.value))
+        ORDER BY id"
+    );
+    let labels = serde_json::to_string(filter.labels.as_map()).map_err(not_sql)?;
+    let arguments = params![
+        account.uid.as_bytes(),
+        after.unwrap_or_default(),
+        filter.enabled,
+        filter.realm.as_ref().map(Realm::as_str),
+        filter.username_prefix.as_ref().map(Username::as_str),
+        filter.rotated_before.map(Timestamp::as_microsecond),
+        labels,
+    ];
+    page(connection, &sql, arguments, limit, |row| {
+        let credential = credential_row(row, account)?;
+        let size = text_size(row, &[0, 2, 3, 5, 6])? + 16 * credential.labels.as_map().len();
+        Ok((credential, size))
+    })
+}
+
+const PROVIDER: &str = "SELECT id, uid, display_name, kind, verification, token_version, revision,
+    token_update_time, create_time, update_time, sealed FROM provider";
+
+fn provider_row(row: &Row<'_>, account: &Account) -> Result<Provider> {
+    Ok(Provider {
+        name: ProviderName { account: account.id.clone(), id: resource_id(row, 0)? },
+        uid: uid(row, 1)?,
+        display_name: parsed(row, 2, DisplayName::parse)?,
+        kind: json(row, 3)?,
+        verification: json(row, 4)?,
+        token_version: count(row, 5)?,
+        revision: count(row, 6)?,
+        token_update_time: time(row, 7)?,
+        create_time: time(row, 8)?,
+        update_time: time(row, 9)?,
+    })
+}
+
+pub(super) fn provider(
+    connection: &Connection,
+    scope: &AccountScope,
+    id: &ResourceId,
+) -> Result<Option<StoredProvider>> {
+    let sql = format!("{PROVIDER} WHERE account = ?1 AND id = ?2");
+    let key = params![scope.account().uid.as_bytes(), id.as_str()];
+    one(connection, &sql, key, |row| {
+        Ok(StoredProvider {
+            provider: provider_row(row, scope.account())?,
+            token: sealed(row, 10)?,
+        })
+    })
+}
+
+pub(super) fn list_providers(
+    connection: &Connection,
+    account: &Account,
+    filter: &ProviderFilter,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<Provider>> {
+    let sql = format!(
+        "{PROVIDER} WHERE account = ?1 AND id > ?2
+        AND (?3 IS NULL OR type = ?3) AND (?4 IS NULL OR status = ?4) ORDER BY id"
+    );
+    let arguments = params![
+        account.uid.as_bytes(),
+        after.unwrap_or_default(),
+        filter.provider_type.map(crate::provider::ProviderType::as_str),
+        filter.status.map(crate::provider::Status::as_str),
+    ];
+    page(connection, &sql, arguments, limit, |row| {
+        Ok((provider_row(row, account)?, text_size(row, &[0, 2, 3, 4])?))
+    })
+}
+
+pub(super) fn list_audit_entries(
+    connection: &Connection,
+    chain: Uid,
+    resource: Option<&str>,
+    after: u64,
+    limit: usize,
+) -> Result<Page<Linked>> {
+    let sql =
+        "SELECT sequence, previous_hash, hash, time, principal, peer, method, resource, outcome,
+        version_before, version_after, request_id, reason FROM audit_entry
+        WHERE chain = ?1 AND sequence > ?2 AND (?3 IS NULL OR resource = ?3) ORDER BY sequence";
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    page(connection, sql, params![chain.as_bytes(), after, resource], limit, |row| {
+        let linked = Linked {
+            link: link(row)?,
+            entry: Entry {
+                time: time(row, 3)?,
+                actor: Actor { principal: row.get(4)?, peer: row.get(5)? },
+                method: row.get(6)?,
+                resource: row.get(7)?,
+                outcome: row.get(8)?,
+                version_before: count(row, 9)?,
+                version_after: count(row, 10)?,
+                request_id: row.get(11)?,
+                reason: row.get(12)?,
+            },
+        };
+        Ok((linked, text_size(row, &[4, 5, 6, 7, 8, 11, 12])?))
+    })
+}
+
+/// The last link of a chain.
+pub(super) fn last_link(connection: &Connection, chain: Uid) -> Result<Option<Link>> {
+    let sql = "SELECT sequence, previous_hash, hash FROM audit_entry WHERE chain = ?1
+        ORDER BY sequence DESC LIMIT 1";
+    one(connection, sql, [chain.as_bytes()], link)
+}
+
+fn link(row: &Row<'_>) -> Result<Link> {
+    Ok(Link { sequence: count(row, 0)?, previous_hash: row.get(1)?, hash: row.get(2)? })
+}
+
+pub(super) fn done(connection: &Connection, key: &OnceKey, now: Timestamp) -> Result<Option<Done>> {
+    let sql = "SELECT fingerprint, resource_id, version, time, expire_time FROM idempotency
+        WHERE account = ?1 AND principal = ?2 AND method = ?3 AND request_id = ?4 AND expire_time > ?5";
+    let now = now.as_microsecond();
+    let key = params![key.account.as_bytes(), key.principal, key.method, key.request_id, now];
+    one(connection, sql, key, |row| {
+        Ok(Done {
+            fingerprint: row.get(0)?,
+            resource_id: resource_id(row, 1)?,
+            version: count(row, 2)?,
+            time: time(row, 3)?,
+            expire_time: time(row, 4)?,
+        })
+    })
+}
+
+fn one<T>(
+    connection: &Connection,
+    sql: &str,
+    arguments: impl Params,
+    read: impl FnOnce(&Row<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    connection.prepare_cached(sql)?.query_row(arguments, read).optional()
+}
+
+/// Rows up to `limit`, fewer when they grow large; `read` returns each with its size.
+fn page<T>(
+    connection: &Connection,
+    sql: &str,
+    arguments: impl Params,
+    limit: usize,
+    read: impl Fn(&Row<'_>) -> Result<(T, usize)>,
+) -> Result<Page<T>> {
+    /// Numbers, times and framing of one item on the wire, at the most.
+    const FIXED: usize = 320;
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(arguments)?;
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let (item, size) = read(row)?;
+        bytes += size + FIXED;
+        if items.len() == limit || (bytes > PAGE_BYTES && !items.is_empty()) {
+            return Ok(Page { items, more: true });
+        }
+        items.push(item);
+    }
+    Ok(Page { items, more: false })
+}
+
+fn text_size(row: &Row<'_>, columns: &[usize]) -> Result<usize> {
+    columns.iter().map(|column| Ok(row.get_ref(*column)?.as_str()?.len())).sum()
+}
+
+fn uid(row: &Row<'_>, column: usize) -> Result<Uid> {
+    row.get(column).map(Uid::from_bytes)
+}
+
+fn resource_id(row: &Row<'_>, column: usize) -> Result<ResourceId> {
+    parsed(row, column, ResourceId::parse)
+}
+
+fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
+    Timestamp::from_microsecond(row.get(column)?).map_err(|_| wrong(column, "a time out of range"))
+}
+
+fn optional_time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>> {
+    match row.get::<_, Option<i64>>(column)? {
+        Some(_) => time(row, column).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn count(row: &Row<'_>, column: usize) -> Result<u64> {
+    u64::try_from(row.get::<_, i64>(column)?).map_err(|_| wrong(column, "a negative count"))
+}
+
+fn sealed(row: &Row<'_>, column: usize) -> Result<Sealed> {
+    Sealed::from_bytes(row.get(column)?).map_err(|_| wrong(column, "not a sealed record"))
+}
+
+fn parsed<T>(
+    row: &Row<'_>,
+    column: usize,
+    parse: impl FnOnce(&str) -> std::result::Result<T, crate::name::Invalid>,
+) -> Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    parse(text).map_err(|error| wrong(column, error.0))
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(|_| wrong(column, "not the expected JSON"))
+}
+
+/// A column that does not hold what it should. Says what was expected, never what is there.
+fn wrong(column: usize, expected: &'static str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Null, expected.into())
+}
+
+fn not_sql(error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(error.into())
+}

@@ -1,0 +1,360 @@
+//! One write inside its savepoint: request id, change, audit entry.
+
+use rusqlite::{Connection, Params, params};
+
+use crate::access::Role;
+use crate::access::api_token::TokenId;
+use crate::account::Account;
+use crate::audit;
+use crate::credential::Credential;
+use crate::name::{ResourceId, Uid};
+use crate::provider::Provider;
+use crate::store::{Change, Done, Error, OnceKey, StoredCredential, StoredProvider, Taken, Write};
+
+use super::read;
+
+/// Performs `write`. On an error the caller rolls back to the savepoint.
+pub(super) fn apply(
+    connection: &Connection,
+    write: &Write,
+    now: jiff::Timestamp,
+) -> Result<(), Error> {
+    if let Some((key, _)) = &write.once
+        && let Some(done) = read::done(connection, key, now)?
+    {
+        return Err(Error::Repeated(done));
+    }
+    change(connection, write.account, &write.change)?;
+    append(connection, write)?;
+    write.once.as_ref().map_or(Ok(()), |(key, done)| remember(connection, key, done))
+}
+
+fn change(connection: &Connection, account: Uid, change: &Change) -> Result<(), Error> {
+    match change {
+        Change::AuditOnly => Ok(()),
+        Change::AddApiToken { account, token, hash, expire_time, roles } => {
+            add_api_token(connection, account, token, hash, *expire_time, roles)
+        }
+        Change::CreateCredential(new) => insert_credential(connection, account, new),
+        Change::ReplaceCredential { expect, new } => {
+            replace_credential(connection, account, *expect, new)
+        }
+        Change::DeleteCredential(credential) => {
+            let Credential { uid, name, revision, .. } = credential;
+            delete(connection, "credential", account, &name.id, *uid, *revision)
+        }
+        Change::CreateProvider(new) => insert_provider(connection, account, new),
+        Change::ReplaceProvider { expect, new } => {
+            replace_provider(connection, account, *expect, new)
+        }
+        Change::RecordVerification(provider) => record_verification(connection, account, provider),
+        Change::DeleteProvider(provider) => {
+            let Provider { uid, name, revision, .. } = provider;
+            delete(connection, "provider", account, &name.id, *uid, *revision)
+        }
+    }
+}
+
+fn add_api_token(
+    connection: &Connection,
+    account: &Account,
+    token: &TokenId,
+    hash: &[u8; 32],
+    expire_time: jiff::Timestamp,
+    roles: &[Role],
+) -> Result<(), Error> {
+    let create_time = account.create_time.as_microsecond();
+    execute(
+        connection,
+        "INSERT INTO account (uid, id, disabled, create_time) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (id) DO NOTHING",
+        params![account.uid.as_bytes(), account.id.as_str(), account.disabled, create_time],
+    )?;
+    execute(
+        connection,
+        "INSERT INTO api_token (id, hash, create_time, expire_time) VALUES (?1, ?2, ?3, ?4)",
+        params![token.to_string(), hash, create_time, expire_time.as_microsecond()],
+    )?;
+    for role in roles {
+        execute(
+            connection,
+            "INSERT INTO role_binding (principal, account, role)
+             SELECT ?1, uid, ?2 FROM account WHERE id = ?3",
+            params![token.principal(), role.as_str(), account.id.as_str()],
+        )?;
+    }
+    Ok(())
+}
+
+fn insert_credential(
+    connection: &Connection,
+    account: Uid,
+    new: &StoredCredential,
+) -> Result<(), Error> {
+    let StoredCredential { credential, password } = new;
+    execute(
+        connection,
+        "INSERT INTO credential (account, id, uid, username, realm, enabled, description, labels, version,
+            revision, create_time, update_time, rotate_time, sealed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        params![
+            account.as_bytes(),
+            credential.name.id.as_str(),
+            credential.uid.as_bytes(),
+            credential.username.as_str(),
+            credential.realm.as_str(),
+            credential.enabled,
+            credential.description.as_str(),
+            json(credential.labels.as_map())?,
+            number(credential.version)?,
+            number(credential.revision)?,
+            credential.create_time.as_microsecond(),
+            credential.update_time.as_microsecond(),
+            credential.rotate_time.as_microsecond(),
+            password.as_bytes(),
+        ],
+    )
+    .map(drop)
+}
+
+fn replace_credential(
+    connection: &Connection,
+    account: Uid,
+    expect: u64,
+    new: &StoredCredential,
+) -> Result<(), Error> {
+    let StoredCredential { credential, password } = new;
+    execute(
+        connection,
+        "INSERT INTO secret_version (resource, version, state, create_time, destroy_time)
+         SELECT uid, version, 'destroyed', rotate_time, ?4 FROM credential
+         WHERE account = ?1 AND id = ?2 AND revision = ?3 AND version <> ?5",
+        params![
+            account.as_bytes(),
+            credential.name.id.as_str(),
+            number(expect)?,
+            credential.rotate_time.as_microsecond(),
+            number(credential.version)?,
+        ],
+    )?;
+    let rows = execute(
+        connection,
+        "UPDATE credential SET enabled = ?5, description = ?6, labels = ?7, version = ?8, revision = ?9,
+            update_time = ?10, rotate_time = ?11, sealed = ?12
+         WHERE account = ?1 AND id = ?2 AND uid = ?3 AND revision = ?4",
+        params![
+            account.as_bytes(),
+            credential.name.id.as_str(),
+            credential.uid.as_bytes(),
+            number(expect)?,
+            credential.enabled,
+            credential.description.as_str(),
+            json(credential.labels.as_map())?,
+            number(credential.version)?,
+            number(credential.revision)?,
+            credential.update_time.as_microsecond(),
+            credential.rotate_time.as_microsecond(),
+            password.as_bytes(),
+        ],
+    )?;
+    exactly_one(rows)
+}
+
+fn insert_provider(
+    connection: &Connection,
+    account: Uid,
+    new: &StoredProvider,
+) -> Result<(), Error> {
+    let StoredProvider { provider, token } = new;
+    execute(
+        connection,
+        "INSERT INTO provider (account, id, uid, display_name, type, kind, status, verification,
+            token_version, revision, token_update_time, create_time, update_time, sealed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        params![
+            account.as_bytes(),
+            provider.name.id.as_str(),
+            provider.uid.as_bytes(),
+            provider.display_name.as_str(),
+            provider.kind.provider_type().as_str(),
+            json(&provider.kind)?,
+            provider.verification.status.as_str(),
+            json(&provider.verification)?,
+            number(provider.token_version)?,
+            number(provider.revision)?,
+            provider.token_update_time.as_microsecond(),
+            provider.create_time.as_microsecond(),
+            provider.update_time.as_microsecond(),
+            token.as_bytes(),
+        ],
+    )
+    .map(drop)
+}
+
+fn replace_provider(
+    connection: &Connection,
+    account: Uid,
+    expect: u64,
+    new: &StoredProvider,
+) -> Result<(), Error> {
+    let StoredProvider { provider, token } = new;
+    execute(
+        connection,
+        "INSERT INTO secret_version (resource, version, state, create_time, destroy_time)
+         SELECT uid, token_version, 'destroyed', token_update_time, ?4 FROM provider
+         WHERE account = ?1 AND id = ?2 AND revision = ?3 AND token_version <> ?5",
+        params![
+            account.as_bytes(),
+            provider.name.id.as_str(),
+            number(expect)?,
+            provider.token_update_time.as_microsecond(),
+            number(provider.token_version)?,
+        ],
+    )?;
+    let rows = execute(
+        connection,
+        "UPDATE provider SET display_name = ?5, status = ?6, verification = ?7, token_version = ?8,
+            revision = ?9, token_update_time = ?10, update_time = ?11, sealed = ?12
+         WHERE account = ?1 AND id = ?2 AND uid = ?3 AND revision = ?4",
+        params![
+            account.as_bytes(),
+            provider.name.id.as_str(),
+            provider.uid.as_bytes(),
+            number(expect)?,
+            provider.display_name.as_str(),
+            provider.verification.status.as_str(),
+            json(&provider.verification)?,
+            number(provider.token_version)?,
+            number(provider.revision)?,
+            provider.token_update_time.as_microsecond(),
+            provider.update_time.as_microsecond(),
+            token.as_bytes(),
+        ],
+    )?;
+    exactly_one(rows)
+}
+
+fn record_verification(
+    connection: &Connection,
+    account: Uid,
+    provider: &Provider,
+) -> Result<(), Error> {
+    let rows = execute(
+        connection,
+        "UPDATE provider SET status = ?5, verification = ?6
+         WHERE account = ?1 AND id = ?2 AND uid = ?3 AND token_version = ?4",
+        params![
+            account.as_bytes(),
+            provider.name.id.as_str(),
+            provider.uid.as_bytes(),
+            number(provider.token_version)?,
+            provider.verification.status.as_str(),
+            json(&provider.verification)?,
+        ],
+    )?;
+    exactly_one(rows)
+}
+
+/// `table` is one of two literals of this file.
+fn delete(
+    connection: &Connection,
+    table: &'static str,
+    account: Uid,
+    id: &ResourceId,
+    uid: Uid,
+    revision: u64,
+) -> Result<(), Error> {
+    let rows = execute(
+        connection,
+        &format!(
+            "DELETE FROM {table} WHERE account = ?1 AND id = ?2 AND uid = ?3 AND revision = ?4"
+        ),
+        params![account.as_bytes(), id.as_str(), uid.as_bytes(), number(revision)?],
+    )?;
+    exactly_one(rows)?;
+    execute(connection, "DELETE FROM secret_version WHERE resource = ?1", [uid.as_bytes()])
+        .map(drop)
+}
+
+fn append(connection: &Connection, write: &Write) -> Result<(), Error> {
+    let Write { chain, entry, .. } = write;
+    let last = read::last_link(connection, chain.uid())?;
+    let link = audit::append(*chain, last.as_ref(), entry);
+    execute(
+        connection,
+        "INSERT INTO audit_entry (chain, sequence, previous_hash, hash, time, principal, peer, method,
+            resource, outcome, version_before, version_after, request_id, reason)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        params![
+            chain.uid().as_bytes(),
+            number(link.sequence)?,
+            link.previous_hash,
+            link.hash,
+            entry.time.as_microsecond(),
+            entry.actor.principal,
+            entry.actor.peer,
+            entry.method,
+            entry.resource,
+            entry.outcome,
+            number(entry.version_before)?,
+            number(entry.version_after)?,
+            entry.request_id,
+            entry.reason,
+        ],
+    )
+    .map(drop)
+}
+
+/// Replaces a row of the same key that is expired but not yet pruned.
+fn remember(connection: &Connection, key: &OnceKey, done: &Done) -> Result<(), Error> {
+    execute(
+        connection,
+        "INSERT OR REPLACE INTO idempotency (account, principal, method, request_id, fingerprint,
+            resource_id, version, time, expire_time)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            key.account.as_bytes(),
+            key.principal,
+            key.method,
+            key.request_id,
+            done.fingerprint,
+            done.resource_id.as_str(),
+            number(done.version)?,
+            done.time.as_microsecond(),
+            done.expire_time.as_microsecond(),
+        ],
+    )
+    .map(drop)
+}
+
+/// Forgets request ids whose time has passed, a bounded number at once.
+pub(super) fn forget_expired(connection: &Connection, now: jiff::Timestamp) -> Result<(), Error> {
+    execute(
+        connection,
+        "DELETE FROM idempotency WHERE (account, principal, method, request_id) IN
+         (SELECT account, principal, method, request_id FROM idempotency WHERE expire_time <= ?1 LIMIT 1000)",
+        [now.as_microsecond()],
+    )
+    .map(drop)
+}
+
+fn execute(connection: &Connection, sql: &str, arguments: impl Params) -> Result<usize, Error> {
+    let rows = connection.prepare_cached(sql)?.execute(arguments);
+    rows.map_err(|error| match error.sqlite_error().map(|error| error.extended_code) {
+        Some(rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY) => Error::Taken(Taken::Id),
+        Some(rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE) => Error::Taken(Taken::Username),
+        _ => error.into(),
+    })
+}
+
+fn exactly_one(rows: usize) -> Result<(), Error> {
+    if rows == 1 { Ok(()) } else { Err(Error::Conflict) }
+}
+
+fn number(value: u64) -> Result<i64, Error> {
+    i64::try_from(value).map_err(|source| Error::Damaged(source.into()))
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|source| Error::Damaged(source.into()))
+}

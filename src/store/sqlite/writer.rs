@@ -1,0 +1,213 @@
+//! The one writer: a thread that owns the one connection which writes, and commits in groups.
+//!
+//! It takes one job, drains what else waits, gives each a savepoint, commits once, and answers only then.
+//!
+//! - A job that fails alone is rolled back to its savepoint; the others go on.
+//! - SQLite answers some errors (a full disk) by rolling the whole transaction back, and a later savepoint
+//!   would then commit alone: after any error, a connection in autocommit means that the whole batch failed.
+//! - A failed COMMIT leaves the outcome unknown: the whole batch answers so.
+//! - After a failed fsync nothing the kernel says about the file can be trusted: the process ends, and
+//!   the next one recovers from what is on the disk (the lesson of PostgreSQL's "fsyncgate", 2018).
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+
+use rusqlite::{Connection, ffi};
+use tokio::sync::oneshot;
+
+use super::checkpoint::Notifier;
+use super::write;
+use crate::clock::Clock;
+use crate::defect::{Defect, planted};
+use crate::store::{Error, OpenError, Write};
+
+/// Jobs that may wait. More answer `Overloaded` at once.
+const QUEUE: usize = 2048;
+
+/// Jobs of one commit: beyond, the flush no longer dominates and waiting callers only wait longer.
+const BATCH: usize = 256;
+
+/// Batches between two looks for expired request ids.
+const PRUNE_EVERY: u32 = 64;
+
+enum Message {
+    Commit(Job),
+    Stop(oneshot::Sender<()>),
+}
+
+struct Job {
+    write: Write,
+    answer: oneshot::Sender<Result<(), Error>>,
+}
+
+/// The way to the writer thread.
+pub(super) struct Writer {
+    queue: SyncSender<Message>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(
+        connection: Connection,
+        clock: Arc<dyn Clock>,
+        written: Notifier,
+    ) -> Result<Self, OpenError> {
+        let (queue, messages) = sync_channel(QUEUE);
+        connection.set_prepared_statement_cache_capacity(64);
+        thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || run(connection, &messages, clock.as_ref(), &written))
+            .map_err(|source| {
+                OpenError::new(
+                    format!("cannot start the writer: {source}"),
+                    "raise the limit of threads",
+                )
+            })?;
+        Ok(Self { queue })
+    }
+
+    /// Hands a write over and waits until it is durable.
+    pub(super) async fn commit(&self, write: Write) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        match self.queue.try_send(Message::Commit(Job { write, answer })) {
+            Ok(()) => answered.await.map_err(|source| Error::Unavailable(source.into()))?,
+            Err(TrySendError::Full(_)) => Err(Error::Overloaded),
+            Err(TrySendError::Disconnected(_)) => {
+                Err(Error::Unavailable("the store is closed".into()))
+            }
+        }
+    }
+
+    /// Ends the thread once everything that waits is committed.
+    pub(super) async fn stop(&self) {
+        let (stopped, done) = oneshot::channel();
+        let queue = self.queue.clone();
+        // A full queue makes the send wait, so it must not hold an async worker.
+        let sent = tokio::task::spawn_blocking(move || queue.send(Message::Stop(stopped)));
+        if matches!(sent.await, Ok(Ok(()))) {
+            done.await.ok();
+        }
+    }
+}
+
+fn run(
+    connection: Connection,
+    messages: &Receiver<Message>,
+    clock: &dyn Clock,
+    written: &Notifier,
+) {
+    let mut batches = 0_u32;
+    while let Ok(first) = messages.recv() {
+        let mut jobs = Vec::new();
+        let mut stop = None;
+        for message in std::iter::once(first).chain(messages.try_iter().take(BATCH - 1)) {
+            match message {
+                // A caller that has gone does not get its change any more.
+                Message::Commit(job) if job.answer.is_closed() => {}
+                Message::Commit(job) => jobs.push(job),
+                Message::Stop(stopped) => {
+                    stop = Some(stopped);
+                    break;
+                }
+            }
+        }
+        if !jobs.is_empty() {
+            batches = batches.wrapping_add(1);
+            commit(&connection, jobs, clock, batches.is_multiple_of(PRUNE_EVERY));
+            written.notify();
+        }
+        if let Some(stopped) = stop {
+            drop(connection);
+            stopped.send(()).ok();
+            return;
+        }
+    }
+}
+
+/// Commits a batch and answers every job.
+fn commit(connection: &Connection, mut jobs: Vec<Job>, clock: &dyn Clock, prune: bool) {
+    if planted(Defect::AnswerBeforeCommit) {
+        for job in &mut jobs {
+            let (unheard, _) = oneshot::channel();
+            std::mem::replace(&mut job.answer, unheard).send(Ok(())).ok();
+        }
+        thread::sleep(std::time::Duration::from_millis(30));
+    }
+    match transact(connection, &jobs, clock, prune) {
+        Ok(results) => {
+            for (job, result) in jobs.into_iter().zip(results) {
+                job.answer.send(result).ok();
+            }
+        }
+        Err(error) => {
+            tracing::error!(%error, jobs = jobs.len(), "commit a batch");
+            if !connection.is_autocommit()
+                && let Err(error) = connection.execute_batch("ROLLBACK")
+            {
+                tracing::error!(%error, "roll back a batch");
+            }
+            for job in jobs {
+                job.answer.send(Err(again(&error))).ok();
+            }
+            exit_after_failed_fsync(&error);
+        }
+    }
+}
+
+/// One transaction: a result for each job, or the error that befell them all.
+fn transact(
+    connection: &Connection,
+    jobs: &[Job],
+    clock: &dyn Clock,
+    prune: bool,
+) -> rusqlite::Result<Vec<Result<(), Error>>> {
+    let now = clock.now();
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let mut results = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        connection.prepare_cached("SAVEPOINT job")?.execute([])?;
+        let result = write::apply(connection, &job.write, now);
+        if let Err(error) = &result {
+            if connection.is_autocommit() {
+                return Err(whole_batch(error));
+            }
+            connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
+        }
+        connection.prepare_cached("RELEASE job")?.execute([])?;
+        results.push(result);
+    }
+    if prune && let Err(error) = write::forget_expired(connection, now) {
+        tracing::warn!(%error, "forget expired request ids");
+        if connection.is_autocommit() {
+            return Err(whole_batch(&error));
+        }
+    }
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    Ok(results)
+}
+
+/// The error for a whole batch that SQLite rolled back on its own.
+fn whole_batch(error: &Error) -> rusqlite::Error {
+    let code = match error {
+        Error::Full(_) => ffi::SQLITE_FULL,
+        Error::Damaged(_) => ffi::SQLITE_CORRUPT,
+        _ => ffi::SQLITE_IOERR,
+    };
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some("the batch was rolled back".into()))
+}
+
+/// The same error once more, for the next job of the batch.
+fn again(error: &rusqlite::Error) -> Error {
+    let code = error.sqlite_error().map_or(ffi::SQLITE_ERROR, |error| error.extended_code);
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(error.to_string())).into()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a failed fsync must not be retried into a false OK")]
+fn exit_after_failed_fsync(error: &rusqlite::Error) {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    if matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)) {
+        tracing::error!("the disk did not confirm a flush: ending, to recover from what it holds");
+        std::process::exit(74); // EX_IOERR
+    }
+}

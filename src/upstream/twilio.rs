@@ -1,0 +1,116 @@
+//! Twilio: `GET /2010-04-01/Accounts/{AccountSid}.json` decides.
+//!
+//! It is the only read that also says whether the account is open (twilio-oai, `twilio_api_v2010.json`).
+//! Its 200 answer contains `auth_token`, so the body is treated as a secret and only `sid` and `status`
+//! are read from it. A 401 is never remembered: a new token may take 60 s to spread at Twilio.
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use super::http::{BaseUrl, Http};
+use super::{Outage, Refusal, Upstream, Verdict};
+use crate::name::Invalid;
+use crate::provider::{AccountSid, CheckStatus, Kind, ProviderType, is_lower_hex};
+use crate::secret::SecretText;
+
+/// The carrier Twilio.
+pub(super) struct Twilio {
+    http: Http,
+    api_url: BaseUrl,
+}
+
+/// What is read of Twilio's Account resource.
+#[derive(Deserialize)]
+struct Account {
+    sid: String,
+    status: String,
+}
+
+impl Twilio {
+    pub(super) fn new(http: Http, api_url: BaseUrl) -> Self {
+        Self { http, api_url }
+    }
+
+    async fn ask_account(
+        &self,
+        account_sid: &AccountSid,
+        token: &SecretText,
+    ) -> Result<Option<Refusal>, Outage> {
+        let file = format!("{}.json", account_sid.as_str());
+        let url = self.api_url.join(&["2010-04-01", "Accounts", &file]);
+        let answer = self.http.get(url, account_sid.as_str(), token).await?;
+        match answer.status.as_u16() {
+            200 => {}
+            401 => return Ok(Some(Refusal::RejectedToken)),
+            403 => return Ok(Some(Refusal::AccountInactive)),
+            404 => return Ok(Some(Refusal::AccountNotFound)),
+            _ => return Err(Outage::Protocol),
+        }
+        let account: Account =
+            serde_json::from_slice(&answer.body).map_err(|_| Outage::Protocol)?;
+        Ok(match account.status.as_str() {
+            _ if account.sid != account_sid.as_str() => Some(Refusal::SidMismatch),
+            "active" => None,
+            "suspended" | "closed" => Some(Refusal::AccountInactive),
+            _ => return Err(Outage::Protocol),
+        })
+    }
+}
+
+#[async_trait]
+impl Upstream for Twilio {
+    fn provider_type(&self) -> ProviderType {
+        ProviderType::Twilio
+    }
+
+    fn check_format(&self, token: &SecretText) -> Result<(), Invalid> {
+        if is_lower_hex(token.expose(), 32) {
+            Ok(())
+        } else {
+            Err(Invalid("must be a Twilio Auth Token: 32 lower-case hexadecimal digits"))
+        }
+    }
+
+    async fn ask(&self, kind: &Kind, token: &SecretText) -> Result<Verdict, Outage> {
+        let Kind::Twilio { account_sid } = kind;
+        let refusal = self.ask_account(account_sid, token).await?;
+        let accepted =
+            ("credentials", CheckStatus::Passed, "Twilio accepts the token for this account");
+        let checks = match refusal {
+            None => {
+                vec![accepted, ("account_active", CheckStatus::Passed, "the account is active")]
+            }
+            Some(Refusal::AccountInactive) => vec![
+                accepted,
+                (
+                    "account_active",
+                    CheckStatus::Failed,
+                    "the account is suspended or closed: reopen it in the Twilio Console",
+                ),
+            ],
+            Some(refusal) => vec![
+                ("credentials", CheckStatus::Failed, what_to_do(refusal)),
+                (
+                    "account_active",
+                    CheckStatus::Skipped,
+                    "not checked, since the credentials failed",
+                ),
+            ],
+        };
+        Ok(Verdict { refusal, checks })
+    }
+}
+
+fn what_to_do(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::AccountNotFound => {
+            "Twilio knows no account of this SID: check the SID, and create another provider if it is wrong"
+        }
+        Refusal::SidMismatch => {
+            "Twilio answered for another account: check which account the token belongs to"
+        }
+        Refusal::RejectedToken | Refusal::AccountInactive => {
+            "Twilio refuses the token: copy the current Auth Token from the Twilio Console and call UpdateToken"
+        }
+    }
+}
