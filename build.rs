@@ -27,6 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     tonic_prost_build::configure()
         .codec_path("crate::grpc::codec::Codec")
+        // Channels are the callers' business; the service itself has none.
+        .build_transport(false)
         // Ordered maps make the encoding of a request canonical: its fingerprint relies on it.
         .btree_map(".")
         .skip_debug(SECRET_MESSAGES)

@@ -1,15 +1,62 @@
 //! Credvault: a credential vault for telephony.
+//!
+//! The map, in dependency order; `docs/architecture.md` walks through it.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`name`], [`secret`], [`clock`] | names and ids; plaintext; the time |
+//! | [`account`], [`credential`], [`provider`] | what exists |
+//! | [`access`], [`audit`] | who may call, and what happened |
+//! | [`crypto`], [`digest`] | sealing and opening; SIP digest |
+//! | [`store`], [`upstream`] | what the vault remembers; carriers |
+//! | [`vault`] | the operations, one file each |
+//! | [`grpc`], [`server`] | the wire; the process |
+//! | [`config`], [`telemetry`], [`cli`] | how people run it |
+//!
+//! The `#[expect(clippy::disallowed_…)]` below are the fences' gates: a grep for them lists who touches what.
+
+#[expect(clippy::disallowed_methods, reason = "the only reader of the system time")]
+pub mod clock;
+pub mod name;
+pub mod secret;
+
+pub mod account;
+pub mod credential;
+pub mod provider;
 
 pub mod access;
-pub mod account;
 pub mod audit;
-pub mod clock;
-pub mod credential;
+
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "turns plaintext into ciphertext and back, with the one AEAD"
+)]
 pub mod crypto;
-pub mod defect;
+#[expect(clippy::disallowed_methods, reason = "computes digests from plaintext passwords")]
 pub mod digest;
-pub mod name;
-pub mod provider;
-pub mod secret;
+
+#[expect(clippy::disallowed_types, reason = "the SQLite store holds connections")]
 pub mod store;
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "presents tokens to carriers, with the one HTTP client"
+)]
 pub mod upstream;
+
+pub mod vault;
+
+#[expect(clippy::disallowed_types, reason = "the wire speaks in statuses")]
+pub mod grpc;
+pub mod server;
+
+pub mod cli;
+pub mod config;
+pub mod telemetry;
+
+#[cfg_attr(
+    feature = "planted-defects",
+    expect(clippy::disallowed_methods, reason = "reads which defect a test build has")
+)]
+pub mod defect;

@@ -1,1 +1,3 @@
-fn main(){}
+//! Drives the release binary with grpcurl, as a person does.
+
+fn main() {}

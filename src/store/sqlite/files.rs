@@ -1,7 +1,7 @@
 //! The files of a store: making them, locking them, opening connections, migrations.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,14 +21,6 @@ const BUSY: Duration = Duration::from_secs(5);
 
 /// Creates the file with its schema and the identity of a new vault.
 pub(in crate::store) fn create(path: &Path, identity: &Identity) -> Result<(), OpenError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|source| {
-            OpenError::new(
-                format!("cannot create the folder {}: {source}", folder.display()),
-                "choose a data folder that you may write",
-            )
-        })?;
-    }
     // Made here and not by SQLite, so that no one else can read it; -wal and -shm take over its mode.
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|source| {
         OpenError::new(

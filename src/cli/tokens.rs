@@ -1,0 +1,76 @@
+//! `credvault tokens`: API tokens, made beside the store while the server is stopped.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::{Subcommand, builder::PossibleValuesParser};
+use jiff::SignedDuration;
+
+use super::{note, say};
+use crate::access::{LocalOperator, Role};
+use crate::clock::SystemClock;
+use crate::config::StoreOptions;
+use crate::name::ResourceId;
+use crate::{server, telemetry};
+
+/// Manage API tokens (the server must be stopped)
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Create(CreateArgs),
+}
+
+/// Make a token for one account and print it, this once; makes the account if there is none
+#[derive(Debug, clap::Args)]
+struct CreateArgs {
+    /// The account, for example acme
+    #[arg(long, value_name = "ACCOUNT")]
+    account: String,
+    /// What the token may do there; may be given several times
+    #[arg(long = "role", required = true, value_name = "ROLE",
+        value_parser = PossibleValuesParser::new(Role::ALL.map(|(_, name)| name)))]
+    roles: Vec<String>,
+    /// How many days it is good for, at most 90
+    #[arg(long, default_value_t = 30, value_name = "DAYS",
+        value_parser = clap::value_parser!(u16).range(1..=90))]
+    days: u16,
+    #[command(flatten)]
+    options: StoreOptions,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::Create(args) => create(args).await,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "prints a new token, this once")]
+async fn create(args: CreateArgs) -> anyhow::Result<()> {
+    let settings = args.options.resolve()?;
+    telemetry::start(settings.log);
+    let account =
+        ResourceId::parse(&args.account).with_context(|| format!("account {}", args.account))?;
+    let roles: Vec<Role> = args.roles.iter().filter_map(|name| Role::parse(name)).collect();
+    if roles.is_empty() {
+        bail!("name at least one role with --role");
+    }
+    let vault = server::open_vault(&settings, &settings.key_file()?, Arc::new(SystemClock))?;
+    let lifetime = SignedDuration::from_hours(24 * i64::from(args.days));
+    let operator = LocalOperator::beside_the_store();
+    let made = vault.add_api_token(&operator, &account, &roles, lifetime).await;
+    vault.close().await;
+    let token = made?;
+    say(token.to_text().expose());
+    note(format_args!(
+        "token {} for accounts/{account} with {}, good for {} days; it is not shown again",
+        token.id,
+        args.roles.join(", "),
+        args.days
+    ));
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! Configuration: flags, environment, one TOML file, defaults, in this order. The only reader of them.
+
+use std::fs::{self, DirBuilder};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde::Deserialize;
+use tracing::level_filters::LevelFilter;
+
+use crate::crypto::kek_source::KeyFile;
+use crate::store::Location;
+use crate::upstream::{BaseUrl, Endpoints};
+
+/// Where the data lies unless told otherwise.
+const DATA_DIR: &str = "./credvault-data";
+
+/// Where calls are taken unless told otherwise.
+const LISTEN: &str = "127.0.0.1:50051";
+
+/// Options of every command that opens a vault.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StoreOptions {
+    /// Configuration file (TOML). Flags and environment variables win over it
+    #[arg(long, env = "CREDVAULT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder of the vault's data [default: ./credvault-data]
+    #[arg(long, env = "CREDVAULT_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where the vault is stored [default: sqlite:DATA_DIR/credvault.db]
+    #[arg(long, env = "CREDVAULT_STORE", value_name = "URL")]
+    pub store: Option<String>,
+    /// File with the key-encryption keys; keep it out of the data folder and out of its backups
+    /// [default: DATA_DIR.key]
+    #[arg(long, env = "CREDVAULT_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// How much to log: error, warn, info, debug or trace [default: info]
+    #[arg(long, env = "CREDVAULT_LOG", value_name = "LEVEL")]
+    pub log: Option<String>,
+}
+
+/// Options of the commands that take calls.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeOptions {
+    /// Options of the vault itself.
+    #[command(flatten)]
+    pub store: StoreOptions,
+    /// Address to take calls on; loopback only until TLS exists [default: 127.0.0.1:50051]
+    #[arg(long, env = "CREDVAULT_LISTEN", value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Where Twilio's REST API is: https, or http to this machine [default: <https://api.twilio.com>]
+    #[arg(long, env = "CREDVAULT_UPSTREAM_TWILIO_API_URL", value_name = "URL")]
+    pub upstream_twilio_api_url: Option<String>,
+}
+
+/// The configuration file. An unknown key is an error: it would be a setting that does not work.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    data_dir: Option<PathBuf>,
+    store: Option<String>,
+    key_file: Option<PathBuf>,
+    log: Option<String>,
+    listen: Option<String>,
+    upstream: UpstreamSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct UpstreamSection {
+    twilio: TwilioSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TwilioSection {
+    api_url: Option<String>,
+}
+
+/// What a command works with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Folder of the vault's data.
+    pub data_dir: PathBuf,
+    /// Where the vault is stored.
+    pub store: Location,
+    /// The key file that was named; None: the default for this data folder.
+    key_file: Option<PathBuf>,
+    /// How much to log.
+    pub log: LevelFilter,
+    /// Where to take calls.
+    pub listen: SocketAddr,
+    /// Where the carriers are.
+    pub endpoints: Endpoints,
+}
+
+impl ServeOptions {
+    /// Resolves flags, environment, file and defaults.
+    pub fn resolve(self) -> anyhow::Result<Settings> {
+        let File { data_dir, store, key_file, log, listen, upstream } =
+            read(self.store.config.as_deref())?;
+        let data_dir = self.store.data_dir.or(data_dir).unwrap_or_else(|| DATA_DIR.into());
+        let store = match self.store.store.or(store) {
+            Some(url) => Location::parse(&url)?,
+            None => Location::Sqlite(data_dir.join("credvault.db")),
+        };
+        let log = self.store.log.or(log);
+        let listen = self.listen.or(listen);
+        let twilio = self.upstream_twilio_api_url.or(upstream.twilio.api_url);
+        let mut endpoints = Endpoints::default();
+        if let Some(url) = twilio {
+            endpoints.twilio_api_url = BaseUrl::parse(&url)
+                .with_context(|| format!("upstream.twilio.api_url is {url}"))?;
+        }
+        Ok(Settings {
+            data_dir,
+            store,
+            key_file: self.store.key_file.or(key_file),
+            log: parse_log(log.as_deref().unwrap_or("info"))?,
+            listen: parse_listen(listen.as_deref().unwrap_or(LISTEN))?,
+            endpoints,
+        })
+    }
+}
+
+impl StoreOptions {
+    /// Resolves flags, environment, file and defaults.
+    pub fn resolve(self) -> anyhow::Result<Settings> {
+        ServeOptions { store: self, ..ServeOptions::default() }.resolve()
+    }
+}
+
+impl Settings {
+    /// Makes the data folder, for its owner alone.
+    pub fn make_data_dir(&self) -> anyhow::Result<()> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.data_dir)
+            .with_context(|| format!("cannot make the data folder {}", self.data_dir.display()))
+    }
+
+    /// The key file that `credvault dev` makes beside its data.
+    pub fn dev_key_file(&self) -> KeyFile {
+        KeyFile::at(self.key_file.clone().unwrap_or_else(|| self.data_dir.join("dev.key")))
+    }
+
+    /// The key file for real use: named, or `DATA_DIR.key` beside the data folder.
+    pub fn key_file(&self) -> anyhow::Result<KeyFile> {
+        if let Some(named) = &self.key_file {
+            return Ok(KeyFile::at(named));
+        }
+        let dev = self.dev_key_file();
+        if dev.path().exists() {
+            return Ok(dev);
+        }
+        let Some(name) = self.data_dir.file_name() else {
+            bail!(
+                "the data folder {} has no name; name a key file with --key-file",
+                self.data_dir.display()
+            );
+        };
+        let mut name = name.to_owned();
+        name.push(".key");
+        Ok(KeyFile::at(self.data_dir.with_file_name(name)))
+    }
+}
+
+fn read(path: Option<&Path>) -> anyhow::Result<File> {
+    let Some(path) = path else { return Ok(File::default()) };
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+    toml::from_str(&text)
+        .with_context(|| format!("the configuration file {} is not valid", path.display()))
+}
+
+fn parse_log(level: &str) -> anyhow::Result<LevelFilter> {
+    // Not LevelFilter's own parser: it also takes filters by target, which could show other crates' secrets.
+    match level {
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => bail!("log is {level}; write error, warn, info, debug or trace"),
+    }
+}
+
+fn parse_listen(listen: &str) -> anyhow::Result<SocketAddr> {
+    let address: SocketAddr = listen
+        .parse()
+        .with_context(|| format!("listen is {listen}; write ADDRESS:PORT, for example {LISTEN}"))?;
+    if !address.ip().is_loopback() {
+        bail!(
+            "listen is {address}, which others can reach, and calls are not encrypted yet; \
+             write {LISTEN}, or put a TLS proxy in front of a loopback address"
+        );
+    }
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_file(text: &str) -> anyhow::Result<Settings> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("credvault.toml");
+        fs::write(&path, text)?;
+        StoreOptions { config: Some(path), ..StoreOptions::default() }.resolve()
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let settings =
+            from_file("data_dir = 'a'\n[upstream.twilio]\napi_url = 'http://127.0.0.1:9'").unwrap();
+        assert_eq!(settings.data_dir, PathBuf::from("a"));
+        assert_eq!(settings.store, Location::Sqlite("a/credvault.db".into()));
+        assert_eq!(settings.key_file().unwrap().path(), Path::new("a.key"));
+        assert_eq!(settings.listen.to_string(), LISTEN);
+
+        let options = StoreOptions {
+            data_dir: Some("b".into()),
+            store: Some("sqlite:c.db".into()),
+            ..StoreOptions::default()
+        };
+        let settings = options.resolve().unwrap();
+        assert_eq!(settings.data_dir, PathBuf::from("b"));
+        assert_eq!(settings.store, Location::Sqlite("c.db".into()));
+    }
+
+    #[test]
+    fn what_would_not_work_or_is_not_safe_is_refused() {
+        for (file, says) in [
+            ("data_dri = 'a'", "data_dri"),
+            ("[upstream.twilio]\napi_urll = 'x'", "api_urll"),
+            ("[upstream.twilio]\napi_url = 'http://api.twilio.com'", "https"),
+            ("listen = '0.0.0.0:50051'", "not encrypted"),
+            ("listen = 'localhost'", "ADDRESS:PORT"),
+            ("log = 'credvault=trace,h2=trace'", "write error, warn"),
+            ("store = 'mysql://x'", "sqlite:PATH"),
+        ] {
+            let error = format!("{:#}", from_file(file).unwrap_err());
+            assert!(error.contains(says), "{file}: {error}");
+        }
+    }
+}

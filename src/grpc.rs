@@ -1,0 +1,85 @@
+//! gRPC: the wire. Thin services that parse, authorize, call the vault, and convert the answer.
+//!
+//! Never uses the store, cryptography or carriers. One place turns errors into statuses (`status.rs`), and
+//! one place lets a secret out (`convert/credential.rs`).
+
+mod audit_service;
+pub mod codec;
+mod convert;
+mod credential_service;
+mod frame;
+mod front;
+pub mod proto;
+mod provider_service;
+mod status;
+mod use_service;
+
+use std::sync::Arc;
+
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+
+use crate::access::Caller;
+use crate::vault::{Error, Vault};
+use proto::audit_service_server::{AuditServiceServer, SERVICE_NAME as AUDIT};
+use proto::credential_service_server::{CredentialServiceServer, SERVICE_NAME as CREDENTIAL};
+use proto::provider_service_server::{ProviderServiceServer, SERVICE_NAME as PROVIDER};
+use proto::use_service_server::{SERVICE_NAME as USE, UseServiceServer};
+
+pub use front::Front;
+
+/// The services that report their health under their own names; the empty name stands for all.
+const SERVICES: [&str; 5] = ["", CREDENTIAL, PROVIDER, USE, AUDIT];
+
+/// The services of one vault.
+#[derive(Clone)]
+struct Service {
+    vault: Arc<Vault>,
+}
+
+/// Whether the services take calls, as health checks see it.
+#[derive(Debug, Clone)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// Sets every service to SERVING or NOT_SERVING.
+    pub async fn set_serving(&self, serving: bool) {
+        let status = if serving {
+            tonic_health::ServingStatus::Serving
+        } else {
+            tonic_health::ServingStatus::NotServing
+        };
+        for service in SERVICES {
+            self.0.set_service_status(service, status).await;
+        }
+    }
+}
+
+/// Puts all services of a vault behind its front door.
+pub fn front(vault: Arc<Vault>) -> anyhow::Result<(Front, Health)> {
+    let service = Service { vault: Arc::clone(&vault) };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that grpcurl shows what ErrorInfo and BadRequest say.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let routes = Routes::new(CredentialServiceServer::new(service.clone()))
+        .add_service(ProviderServiceServer::new(service.clone()))
+        .add_service(UseServiceServer::new(service.clone()))
+        .add_service(AuditServiceServer::new(service))
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .prepare();
+    Ok((Front::new(vault, routes), Health(reporter)))
+}
+
+/// Takes a request apart into who calls and what is asked.
+fn accept<T>(request: tonic::Request<T>) -> Result<(Caller, T), Error> {
+    let (_, mut extensions, message) = request.into_parts();
+    let caller = extensions.remove::<Caller>().ok_or(Error::Unauthenticated)?;
+    Ok((caller, message))
+}

@@ -1,0 +1,57 @@
+//! The codec of our services: prost, but an undecodable message is the caller's fault.
+//!
+//! Stock tonic answers bad UTF-8 or a truncated field with INTERNAL; here it is `INVALID_ARGUMENT` with the
+//! reason `MALFORMED_MESSAGE`.
+
+use std::marker::PhantomData;
+
+use prost::Message;
+use tonic::Status;
+use tonic::codec::{DecodeBuf, Decoder};
+use tonic_prost::ProstEncoder;
+
+use super::status;
+
+/// Encodes `T`, decodes `U`.
+#[derive(Debug)]
+pub struct Codec<T, U>(PhantomData<fn() -> (T, U)>);
+
+impl<T, U> Default for Codec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> tonic::codec::Codec for Codec<T, U>
+where
+    T: Message + 'static,
+    U: Message + Default + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = StrictDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::default()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        StrictDecoder(PhantomData)
+    }
+}
+
+/// Decodes `U`, or says that the message is malformed without quoting it.
+#[derive(Debug)]
+pub struct StrictDecoder<U>(PhantomData<fn() -> U>);
+
+impl<U: Message + Default + 'static> Decoder for StrictDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        U::decode(buffer)
+            .map(Some)
+            .map_err(|_| status::malformed_message("the message does not decode as its type"))
+    }
+}

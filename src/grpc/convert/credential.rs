@@ -1,0 +1,145 @@
+//! Credentials on the wire, and the one place where a secret leaves.
+
+use super::{Mask, chosen_id, field, timestamp};
+use crate::credential::{Credential, CredentialFilter, Description, Labels, Realm, Username};
+use crate::crypto::password::Length;
+use crate::grpc::proto;
+use crate::name::Invalid;
+use crate::secret::Password;
+use crate::vault::{CredentialChanges, Error, Issued, NewCredential, NewPassword};
+
+/// The configuration. There is no field for a secret to be in.
+pub(in crate::grpc) fn to_wire(credential: Credential) -> proto::Credential {
+    let etag = credential.etag().to_string();
+    proto::Credential {
+        name: credential.name.to_string(),
+        username: credential.username.as_str().to_owned(),
+        realm: credential.realm.as_str().to_owned(),
+        enabled: Some(credential.enabled),
+        description: Some(credential.description.as_str().to_owned()),
+        labels: credential.labels.as_map().clone(),
+        version: super::count(credential.version),
+        create_time: timestamp(credential.create_time),
+        update_time: timestamp(credential.update_time),
+        rotate_time: timestamp(credential.rotate_time),
+        etag,
+    }
+}
+
+/// A secret leaves here and nowhere else; the conversion consumes it.
+#[expect(clippy::disallowed_methods, reason = "the one way out of an issued secret")]
+pub(in crate::grpc) fn issued_to_wire(issued: Issued) -> proto::IssuedSecret {
+    let (password, version) = issued.into_parts();
+    proto::IssuedSecret { password: password.expose().to_owned(), version: super::count(version) }
+}
+
+/// What to create.
+pub(in crate::grpc) fn new_credential(
+    request: proto::CreateCredentialRequest,
+) -> Result<NewCredential, Error> {
+    let length = password_length(request.password_length)?;
+    let password = match request.password {
+        Some(_) if request.password_length != 0 => {
+            let rule = Invalid("must be 0 when you bring a password");
+            return Err(Error::field("password_length", rule));
+        }
+        Some(password) => NewPassword::Chosen(chosen_password(password)?),
+        None => NewPassword::Generated(length),
+    };
+    let id = chosen_id("credential_id", &request.credential_id)?;
+    let credential =
+        request.credential.ok_or_else(|| Error::field("credential", Invalid("is required")))?;
+    Ok(NewCredential {
+        id,
+        username: field("credential.username", &credential.username, Username::parse)?,
+        realm: field("credential.realm", &credential.realm, Realm::parse)?,
+        enabled: credential.enabled.unwrap_or(true),
+        description: description(credential.description.as_deref().unwrap_or_default())?,
+        labels: labels("credential.labels", credential.labels)?,
+        password,
+    })
+}
+
+/// What to change.
+pub(in crate::grpc) fn changes(
+    credential: proto::Credential,
+    mask: Option<prost_types::FieldMask>,
+    password: Option<String>,
+) -> Result<CredentialChanges, Error> {
+    let mask = Mask::parse(
+        mask,
+        &["enabled", "description", "labels"],
+        &[
+            "name",
+            "username",
+            "realm",
+            "version",
+            "create_time",
+            "update_time",
+            "rotate_time",
+            "etag",
+        ],
+    )?;
+    let mut changes = CredentialChanges::default();
+    if mask.sets("enabled", credential.enabled.is_some()) {
+        let rule = Invalid("is required when update_mask names it");
+        let enabled = credential.enabled.ok_or_else(|| Error::field("credential.enabled", rule))?;
+        changes.enabled = Some(enabled);
+    }
+    if mask.sets("description", credential.description.is_some()) {
+        changes.description = Some(description(&credential.description.unwrap_or_default())?);
+    }
+    if mask.sets("labels", !credential.labels.is_empty()) {
+        changes.labels = Some(labels("credential.labels", credential.labels)?);
+    }
+    // AIP-203: an immutable field may be sent back as it was read, and a mask that names others skips it.
+    if matches!(mask, Mask::Present) {
+        if !credential.username.is_empty() {
+            let username = field("credential.username", &credential.username, Username::parse)?;
+            changes.username = Some(username);
+        }
+        if !credential.realm.is_empty() {
+            changes.realm = Some(field("credential.realm", &credential.realm, Realm::parse)?);
+        }
+    }
+    changes.password = password.map(chosen_password).transpose()?;
+    Ok(changes)
+}
+
+/// Which credentials to list.
+pub(in crate::grpc) fn filter(
+    filter: Option<proto::CredentialFilter>,
+) -> Result<CredentialFilter, Error> {
+    let filter = filter.unwrap_or_default();
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    Ok(CredentialFilter {
+        enabled: filter.enabled,
+        realm: some(filter.realm)
+            .map(|realm| field("filter.realm", &realm, Realm::parse))
+            .transpose()?,
+        username_prefix: some(filter.username_prefix)
+            .map(|prefix| field("filter.username_prefix", &prefix, Username::parse))
+            .transpose()?,
+        labels: labels("filter.labels", filter.labels)?,
+        rotated_before: filter
+            .rotated_before
+            .map(|before| super::time("filter.rotated_before", before))
+            .transpose()?,
+    })
+}
+
+pub(in crate::grpc) fn password_length(length: u32) -> Result<Length, Error> {
+    Length::parse(length).map_err(|problem| Error::field("password_length", problem))
+}
+
+fn chosen_password(password: String) -> Result<Password, Error> {
+    Password::parse(password).map_err(|problem| Error::field("password", problem))
+}
+
+fn description(text: &str) -> Result<Description, Error> {
+    field("credential.description", text, Description::parse)
+}
+
+fn labels(path: &str, labels: std::collections::BTreeMap<String, String>) -> Result<Labels, Error> {
+    Labels::parse(labels).map_err(|problem| Error::field(path, problem))
+}

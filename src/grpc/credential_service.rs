@@ -1,0 +1,110 @@
+//! `CredentialService`.
+
+use tonic::{Request, Response, Status};
+
+use super::convert::{self, credential as wire};
+use super::proto::credential_service_server::CredentialService;
+use super::proto::{
+    CreateCredentialRequest, CreateCredentialResponse, DeleteCredentialRequest,
+    DeleteCredentialResponse, GetCredentialRequest, GetCredentialResponse, ListCredentialsRequest,
+    ListCredentialsResponse, RotateCredentialRequest, RotateCredentialResponse,
+    UpdateCredentialRequest, UpdateCredentialResponse,
+};
+use super::{Service, accept};
+
+#[tonic::async_trait]
+impl CredentialService for Service {
+    async fn create_credential(
+        &self,
+        request: Request<CreateCredentialRequest>,
+    ) -> Result<Response<CreateCredentialResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let account = convert::account_name(&request.parent)?;
+        let scope = self.vault.authorize(&caller, &account, &request.parent).await?;
+        let intent = convert::intent(&request, &request.request_id, &request.reason)?;
+        let new = wire::new_credential(request)?;
+        let (credential, issued) = self.vault.create_credential(&scope, new, &intent).await?;
+        Ok(Response::new(CreateCredentialResponse {
+            credential: Some(wire::to_wire(credential)),
+            issued: issued.map(wire::issued_to_wire),
+        }))
+    }
+
+    async fn get_credential(
+        &self,
+        request: Request<GetCredentialRequest>,
+    ) -> Result<Response<GetCredentialResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let name = convert::credential_name("name", &request.name)?;
+        let scope = self.vault.authorize(&caller, &name.account, &request.name).await?;
+        let credential = self.vault.get_credential(&scope, &name.id).await?;
+        let credential = Some(wire::to_wire(credential));
+        Ok(Response::new(GetCredentialResponse { credential }))
+    }
+
+    async fn list_credentials(
+        &self,
+        request: Request<ListCredentialsRequest>,
+    ) -> Result<Response<ListCredentialsResponse>, Status> {
+        let (caller, mut request) = accept(request)?;
+        let account = convert::account_name(&request.parent)?;
+        let scope = self.vault.authorize(&caller, &account, &request.parent).await?;
+        let (size, token) = (request.page_size, std::mem::take(&mut request.page_token));
+        request.page_size = 0;
+        let page = convert::page(size, token, &request)?;
+        let filter = wire::filter(request.filter)?;
+        let listed = self.vault.list_credentials(&scope, filter, page).await?;
+        Ok(Response::new(ListCredentialsResponse {
+            credentials: listed.items.into_iter().map(wire::to_wire).collect(),
+            next_page_token: listed.next_page_token,
+        }))
+    }
+
+    async fn update_credential(
+        &self,
+        request: Request<UpdateCredentialRequest>,
+    ) -> Result<Response<UpdateCredentialResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let resource = request.credential.clone().unwrap_or_default();
+        let name = convert::credential_name("credential.name", &resource.name)?;
+        let scope = self.vault.authorize(&caller, &name.account, &resource.name).await?;
+        let intent = convert::intent(&request, &request.request_id, &request.reason)?;
+        let etag = convert::etag(resource.etag.clone());
+        let changes = wire::changes(resource, request.update_mask, request.password)?;
+        let credential =
+            self.vault.update_credential(&scope, &name.id, etag.as_ref(), changes, &intent).await?;
+        let credential = Some(wire::to_wire(credential));
+        Ok(Response::new(UpdateCredentialResponse { credential }))
+    }
+
+    async fn rotate_credential(
+        &self,
+        request: Request<RotateCredentialRequest>,
+    ) -> Result<Response<RotateCredentialResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let name = convert::credential_name("name", &request.name)?;
+        let scope = self.vault.authorize(&caller, &name.account, &request.name).await?;
+        let intent = convert::intent(&request, &request.request_id, &request.reason)?;
+        let length = wire::password_length(request.password_length)?;
+        let etag = convert::etag(request.etag);
+        let (credential, issued) =
+            self.vault.rotate_credential(&scope, &name.id, etag.as_ref(), length, &intent).await?;
+        Ok(Response::new(RotateCredentialResponse {
+            credential: Some(wire::to_wire(credential)),
+            issued: Some(wire::issued_to_wire(issued)),
+        }))
+    }
+
+    async fn delete_credential(
+        &self,
+        request: Request<DeleteCredentialRequest>,
+    ) -> Result<Response<DeleteCredentialResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let name = convert::credential_name("name", &request.name)?;
+        let scope = self.vault.authorize(&caller, &name.account, &request.name).await?;
+        let intent = convert::intent(&request, &request.request_id, &request.reason)?;
+        let etag = convert::etag(request.etag);
+        self.vault.delete_credential(&scope, &name.id, etag.as_ref(), &intent).await?;
+        Ok(Response::new(DeleteCredentialResponse {}))
+    }
+}

@@ -1,0 +1,199 @@
+//! Checks the frames of a request body before tonic sees them.
+//!
+//! A gRPC message is `compressed flag u8 | length u32 BE | message`. Stock tonic reserves memory for the
+//! declared length and answers faults with INTERNAL or `OUT_OF_RANGE`. Here:
+//!
+//! - a length above the limit is refused from its header alone (`MESSAGE_TOO_LARGE`);
+//! - a set flag, an early end, no message or a second one is `MALFORMED_MESSAGE`.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tonic::Status;
+
+use super::status;
+
+/// The largest request message.
+pub(super) const MAX_MESSAGE: u32 = 64 * 1024;
+
+/// How many messages a call may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Messages {
+    /// Exactly one.
+    One,
+    /// Any number.
+    Many,
+}
+
+/// A request body whose frames are checked as they pass.
+pub(super) struct Checked<B> {
+    inner: B,
+    scanner: Scanner,
+    failed: bool,
+}
+
+impl<B> Checked<B> {
+    pub(super) fn new(inner: B, messages: Messages) -> Self {
+        Self { inner, scanner: Scanner::new(messages), failed: false }
+    }
+}
+
+impl<B> Body for Checked<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.failed {
+            return Poll::Ready(None);
+        }
+        let checked = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+            Some(Ok(frame)) => match frame.data_ref() {
+                Some(data) => self.scanner.scan(data).map(|()| Some(frame)),
+                None => Ok(Some(frame)),
+            },
+            // The caller reset the stream or went away; nobody reads the answer.
+            Some(Err(_)) => Err(Status::cancelled("the request was cancelled")),
+            None => self.scanner.finish().map(|()| None),
+        };
+        self.failed = checked.is_err();
+        Poll::Ready(checked.transpose())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // Never answered early: the end itself must be checked.
+        false
+    }
+}
+
+/// Follows the frames through chunks that are cut anywhere.
+struct Scanner {
+    messages: Messages,
+    seen: u32,
+    header: [u8; 5],
+    header_filled: usize,
+    missing: usize,
+}
+
+impl Scanner {
+    fn new(messages: Messages) -> Self {
+        Self { messages, seen: 0, header: [0; 5], header_filled: 0, missing: 0 }
+    }
+
+    fn scan(&mut self, mut data: &[u8]) -> Result<(), Status> {
+        while !data.is_empty() {
+            if self.missing > 0 {
+                let here = self.missing.min(data.len());
+                self.missing -= here;
+                data = data.get(here..).unwrap_or_default();
+                continue;
+            }
+            if self.header_filled == 0 && self.seen > 0 && self.messages == Messages::One {
+                return Err(status::malformed_message("the call takes one message, not more"));
+            }
+            if let (Some(slot), Some((byte, rest))) =
+                (self.header.get_mut(self.header_filled), data.split_first())
+            {
+                *slot = *byte;
+                self.header_filled += 1;
+                data = rest;
+            }
+            if self.header_filled == self.header.len() {
+                self.start_message()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_message(&mut self) -> Result<(), Status> {
+        let [flag, length @ ..] = self.header;
+        let length = u32::from_be_bytes(length);
+        if flag != 0 {
+            return Err(status::malformed_message("compressed messages are not accepted"));
+        }
+        if length > MAX_MESSAGE {
+            return Err(status::message_too_large(MAX_MESSAGE));
+        }
+        self.header_filled = 0;
+        self.seen = self.seen.saturating_add(1);
+        self.missing = usize::try_from(length).unwrap_or(usize::MAX);
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<(), Status> {
+        if self.missing > 0 || self.header_filled > 0 {
+            return Err(status::malformed_message("the message ends before its declared length"));
+        }
+        if self.seen == 0 && self.messages == Messages::One {
+            return Err(status::malformed_message("the call carries no message"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn framed(length: u32, body: usize) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.resize(5 + body, b'x');
+        bytes
+    }
+
+    fn verdict(bytes: &[u8], cut: usize, messages: Messages) -> Option<tonic::Code> {
+        let mut scanner = Scanner::new(messages);
+        for chunk in bytes.chunks(cut) {
+            if let Err(status) = scanner.scan(chunk) {
+                return Some(status.code());
+            }
+        }
+        scanner.finish().err().map(|status| status.code())
+    }
+
+    #[test]
+    fn faults_have_their_codes_however_the_body_is_cut() {
+        let two = [framed(3, 3), framed(0, 0)].concat();
+        let compressed = [&[1], &framed(3, 3)[1..]].concat();
+        let cases = [
+            (framed(3, 3), None),
+            (framed(0, 0), None),
+            (framed(MAX_MESSAGE, 65_536), None),
+            (framed(MAX_MESSAGE + 1, 0), Some(tonic::Code::ResourceExhausted)),
+            (framed(u32::MAX, 5), Some(tonic::Code::ResourceExhausted)),
+            (framed(4, 3), Some(tonic::Code::InvalidArgument)),
+            (vec![0, 0], Some(tonic::Code::InvalidArgument)),
+            (vec![], Some(tonic::Code::InvalidArgument)),
+            (compressed, Some(tonic::Code::InvalidArgument)),
+            (two.clone(), Some(tonic::Code::InvalidArgument)),
+        ];
+        for (number, (bytes, expected)) in cases.iter().enumerate() {
+            for cut in [1, 2, 5, 7, 100_000] {
+                assert_eq!(
+                    verdict(bytes, cut, Messages::One),
+                    *expected,
+                    "case {number} cut {cut}"
+                );
+            }
+        }
+        assert_eq!(verdict(&two, 3, Messages::Many), None);
+        assert_eq!(verdict(&[], 1, Messages::Many), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), cut in 1_usize..8) {
+            verdict(&bytes, cut, Messages::Many);
+        }
+    }
+}

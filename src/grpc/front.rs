@@ -1,0 +1,170 @@
+//! The front door: what happens to every call before and after its service.
+//!
+//! Deadline → panic isolation → authentication → frame check → service → one log line. Health is open to
+//! everybody, reflection to everybody in dev, everything else to callers with a valid API token only, so
+//! that an unknown peer cannot even find out which methods exist.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Response};
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tower::ServiceExt as _;
+
+use super::frame::{Checked, Messages};
+use crate::access::Caller;
+use crate::vault::{Error, Vault};
+
+/// The longest that a call may take; a caller's shorter deadline wins.
+const DEADLINE: Duration = Duration::from_secs(8);
+
+const HEALTH: &str = "/grpc.health.v1.Health/";
+const REFLECTION: &str = "/grpc.reflection.";
+
+/// All services behind one door.
+#[derive(Clone)]
+#[expect(missing_debug_implementations, reason = "holds a vault")]
+pub struct Front {
+    vault: Arc<Vault>,
+    routes: Routes,
+}
+
+impl Front {
+    pub(super) fn new(vault: Arc<Vault>, routes: Routes) -> Self {
+        Self { vault, routes }
+    }
+
+    /// Answers one call from `peer`.
+    pub async fn answer<B>(self, request: Request<B>, peer: String) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let started = Instant::now();
+        let path = request.uri().path().to_owned();
+        let deadline = deadline(request.headers());
+        let call = AssertUnwindSafe(self.call(request, peer)).catch_unwind();
+        let result = match tokio::time::timeout(deadline, call).await {
+            Ok(Ok(result)) => result,
+            // The panic hook has logged where; what it said may contain anything.
+            Ok(Err(_)) => Err(Error::Internal("a call panicked".into()).into()),
+            Err(_) => Err(Error::DeadlineExceeded.into()),
+        };
+        let response = result.unwrap_or_else(Status::into_http);
+        log(&path, &response, started.elapsed());
+        response
+    }
+
+    async fn call<B>(self, request: Request<B>, peer: String) -> Result<Response<Body>, Status>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let path = request.uri().path();
+        let open =
+            path.starts_with(HEALTH) || (path.starts_with(REFLECTION) && self.vault.is_dev());
+        let messages = if path.starts_with(REFLECTION) { Messages::Many } else { Messages::One };
+        let caller =
+            if open { None } else { Some(self.authenticate(request.headers(), peer).await?) };
+
+        let mut request = request.map(|body| Body::new(Checked::new(body, messages)));
+        if let Some(caller) = caller {
+            request.extensions_mut().insert(caller);
+        }
+        match self.routes.oneshot(request).await {
+            Ok(response) => Ok(response),
+            Err(never) => match never {},
+        }
+    }
+
+    async fn authenticate(&self, headers: &HeaderMap, peer: String) -> Result<Caller, Error> {
+        let token = bearer(headers).ok_or(Error::Unauthenticated)?;
+        self.vault.authenticate(token, peer).await
+    }
+}
+
+/// The one bearer token of a call. Two `authorization` values are none: it would be unclear whose call it is.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+/// The time a call has: `grpc-timeout` if it is readable and shorter than ours.
+fn deadline(headers: &HeaderMap) -> Duration {
+    let asked = headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
+    asked.map_or(DEADLINE, |asked| asked.min(DEADLINE))
+}
+
+/// At most 8 digits and a unit, as in the gRPC protocol's `Timeout`.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+/// One line a call: what, how it ended, how long it took. Never who presented what.
+fn log(path: &str, response: &Response<Body>, took: Duration) {
+    // A refused call has its status in the head of the response; a good one in the trailers.
+    let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+    let method = path.rsplit('/').next().filter(|_| path.starts_with("/credvault.v1."));
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    tracing::debug!(method = method.unwrap_or("other"), code = ?code, micros, "call");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_parse_as_the_protocol_says() {
+        for (text, expected) in [
+            ("1S", Some(Duration::from_secs(1))),
+            ("00000100m", Some(Duration::from_millis(100))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("", None),
+            ("S", None),
+            ("1", None),
+            ("123456789S", None),
+            ("-1S", None),
+            ("1s", None),
+            ("1é", None),
+        ] {
+            assert_eq!(parse_timeout(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn exactly_one_bearer_token_counts() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(AUTHORIZATION, http::HeaderValue::from_static(value));
+            }
+            bearer(&headers).map(str::to_owned)
+        };
+        assert_eq!(of(&["Bearer abc"]).as_deref(), Some("abc"));
+        assert_eq!(of(&["bearer abc"]).as_deref(), Some("abc"));
+        for none in
+            [&[][..], &["abc"], &["Basic abc"], &["Bearer a", "Bearer a"], &["Bearer a", "x"]]
+        {
+            assert_eq!(of(none), None, "{none:?}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The one place that turns errors into gRPC statuses (AIP-193): code, `ErrorInfo`, and what else helps.
+//!
+//! A failure of ours is logged here, once, with its causes; the caller gets its message without them.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::vault::Error;
+
+/// The domain of every reason.
+const DOMAIN: &str = "credvault";
+
+/// When to come back, unless the cause says better.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        log(&error);
+        let (code, retry_after) = code(&error);
+        let mut details = details(error.reason(), metadata(&error));
+        if let Error::InvalidField(field) = &error {
+            details.add_bad_request_violation(&field.field, &field.problem);
+        }
+        if retry_after.is_some() {
+            details.set_retry_info(retry_after);
+        }
+        Self::with_error_details(code, error.to_string(), details)
+    }
+}
+
+/// The code of an error, and when to retry if that can help.
+fn code(error: &Error) -> (Code, Option<Duration>) {
+    let soon = Some(RETRY_AFTER);
+    match error {
+        Error::InvalidField(_) => (Code::InvalidArgument, None),
+        Error::Unauthenticated => (Code::Unauthenticated, None),
+        Error::RoleMissing { .. } => (Code::PermissionDenied, None),
+        Error::NotFound { .. } => (Code::NotFound, None),
+        Error::AlreadyExists { .. } | Error::RequestIdReused => (Code::AlreadyExists, None),
+        Error::EtagMismatch | Error::VersionConflict => (Code::Aborted, None),
+        Error::SecretAlreadyIssued { .. }
+        | Error::AccountDisabled
+        | Error::UpstreamRejectedToken
+        | Error::UpstreamAccountInactive
+        | Error::UpstreamAccountNotFound
+        | Error::UpstreamSidMismatch => (Code::FailedPrecondition, None),
+        Error::UpstreamRateLimited { retry_after } => (Code::Unavailable, Some(*retry_after)),
+        Error::UpstreamError
+        | Error::UpstreamTimeout
+        | Error::UpstreamUnreachable
+        | Error::StorageUnavailable(_) => (Code::Unavailable, soon),
+        Error::UpstreamTls | Error::UpstreamRedirect | Error::UpstreamProtocol => {
+            (Code::Unavailable, None)
+        }
+        Error::Overloaded => (Code::ResourceExhausted, soon),
+        Error::StorageFull(_) => (Code::ResourceExhausted, None),
+        Error::DeadlineExceeded => (Code::DeadlineExceeded, None),
+        Error::RecordDamaged(_) => (Code::DataLoss, None),
+        Error::Internal(_) => (Code::Internal, None),
+    }
+}
+
+/// What a program may want to read without parsing the message.
+fn metadata(error: &Error) -> HashMap<String, String> {
+    match error {
+        Error::SecretAlreadyIssued { name, version, time } => HashMap::from([
+            ("name".to_owned(), name.clone()),
+            ("version".to_owned(), version.to_string()),
+            ("time".to_owned(), time.to_string()),
+        ]),
+        _ => HashMap::new(),
+    }
+}
+
+fn log(error: &Error) {
+    if let Some(cause) = error.source() {
+        let mut causes = cause.to_string();
+        let mut next = cause.source();
+        while let Some(deeper) = next {
+            causes.push_str(": ");
+            causes.push_str(&deeper.to_string());
+            next = deeper.source();
+        }
+        tracing::error!(reason = error.reason(), causes, "a call failed");
+    }
+}
+
+/// For a message that does not decode.
+pub(super) fn malformed_message(problem: &'static str) -> Status {
+    let details = details("MALFORMED_MESSAGE", HashMap::new());
+    Status::with_error_details(Code::InvalidArgument, problem, details)
+}
+
+/// For a message above the limit.
+pub(super) fn message_too_large(limit: u32) -> Status {
+    let details = details("MESSAGE_TOO_LARGE", HashMap::new());
+    let message = format!("a request may have at most {limit} bytes");
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+fn details(reason: &str, metadata: HashMap<String, String>) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason, DOMAIN, metadata)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! The error table: every variant with its code, reason and details.
+
+use jiff::Timestamp;
+use tonic_types::StatusExt as _;
+
+use super::*;
+use crate::vault::FieldError;
+
+const CANARY: &str = "SELECT sealed FROM credential WHERE hunter2";
+
+fn cause() -> Box<dyn std::error::Error + Send + Sync> {
+    CANARY.into()
+}
+
+/// Every variant: the match below fails to compile when one is added and missing here.
+fn every_error() -> Vec<(Error, Code, &'static str, bool)> {
+    let field =
+        FieldError { field: "credential.realm".to_owned(), problem: "must be x".to_owned() };
+    let issued = Error::SecretAlreadyIssued {
+        name: "accounts/acme/credentials/desk".to_owned(),
+        version: 7,
+        time: Timestamp::UNIX_EPOCH,
+    };
+    let limited = Error::UpstreamRateLimited { retry_after: Duration::from_secs(7) };
+    let not_found = Error::NotFound { name: "accounts/acme/credentials/desk".to_owned() };
+    vec![
+        (Error::InvalidField(field), Code::InvalidArgument, "INVALID_FIELD", false),
+        (Error::Unauthenticated, Code::Unauthenticated, "UNAUTHENTICATED", false),
+        (
+            Error::RoleMissing { method: "GetCredential" },
+            Code::PermissionDenied,
+            "ROLE_MISSING",
+            false,
+        ),
+        (not_found, Code::NotFound, "NOT_FOUND", false),
+        (Error::AlreadyExists { what: "id" }, Code::AlreadyExists, "ALREADY_EXISTS", false),
+        (Error::RequestIdReused, Code::AlreadyExists, "REQUEST_ID_REUSED", false),
+        (Error::EtagMismatch, Code::Aborted, "ETAG_MISMATCH", false),
+        (Error::VersionConflict, Code::Aborted, "VERSION_CONFLICT", false),
+        (issued, Code::FailedPrecondition, "SECRET_ALREADY_ISSUED", false),
+        (Error::AccountDisabled, Code::FailedPrecondition, "ACCOUNT_DISABLED", false),
+        (Error::UpstreamRejectedToken, Code::FailedPrecondition, "UPSTREAM_REJECTED_TOKEN", false),
+        (
+            Error::UpstreamAccountInactive,
+            Code::FailedPrecondition,
+            "UPSTREAM_ACCOUNT_INACTIVE",
+            false,
+        ),
+        (
+            Error::UpstreamAccountNotFound,
+            Code::FailedPrecondition,
+            "UPSTREAM_ACCOUNT_NOT_FOUND",
+            false,
+        ),
+        (Error::UpstreamSidMismatch, Code::FailedPrecondition, "UPSTREAM_SID_MISMATCH", false),
+        (limited, Code::Unavailable, "UPSTREAM_RATE_LIMITED", true),
+        (Error::UpstreamError, Code::Unavailable, "UPSTREAM_ERROR", true),
+        (Error::UpstreamTimeout, Code::Unavailable, "UPSTREAM_TIMEOUT", true),
+        (Error::UpstreamUnreachable, Code::Unavailable, "UPSTREAM_UNREACHABLE", true),
+        (Error::UpstreamTls, Code::Unavailable, "UPSTREAM_TLS", false),
+        (Error::UpstreamRedirect, Code::Unavailable, "UPSTREAM_REDIRECT", false),
+        (Error::UpstreamProtocol, Code::Unavailable, "UPSTREAM_PROTOCOL", false),
+        (Error::Overloaded, Code::ResourceExhausted, "OVERLOADED", true),
+        (Error::StorageFull(cause()), Code::ResourceExhausted, "STORAGE_FULL", false),
+        (Error::StorageUnavailable(cause()), Code::Unavailable, "STORAGE_UNAVAILABLE", true),
+        (Error::DeadlineExceeded, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", false),
+        (Error::RecordDamaged(cause()), Code::DataLoss, "RECORD_DAMAGED", false),
+        (Error::Internal(cause()), Code::Internal, "INTERNAL", false),
+    ]
+}
+
+/// A number for each variant, exhaustively.
+fn number(error: &Error) -> usize {
+    match error {
+        Error::InvalidField(_) => 0,
+        Error::Unauthenticated => 1,
+        Error::RoleMissing { .. } => 2,
+        Error::NotFound { .. } => 3,
+        Error::AlreadyExists { .. } => 4,
+        Error::RequestIdReused => 5,
+        Error::EtagMismatch => 6,
+        Error::VersionConflict => 7,
+        Error::SecretAlreadyIssued { .. } => 8,
+        Error::AccountDisabled => 9,
+        Error::UpstreamRejectedToken => 10,
+        Error::UpstreamAccountInactive => 11,
+        Error::UpstreamAccountNotFound => 12,
+        Error::UpstreamSidMismatch => 13,
+        Error::UpstreamRateLimited { .. } => 14,
+        Error::UpstreamError => 15,
+        Error::UpstreamTimeout => 16,
+        Error::UpstreamUnreachable => 17,
+        Error::UpstreamTls => 18,
+        Error::UpstreamRedirect => 19,
+        Error::UpstreamProtocol => 20,
+        Error::Overloaded => 21,
+        Error::StorageFull(_) => 22,
+        Error::StorageUnavailable(_) => 23,
+        Error::DeadlineExceeded => 24,
+        Error::RecordDamaged(_) => 25,
+        Error::Internal(_) => 26,
+    }
+}
+
+#[test]
+fn every_variant_has_its_code_reason_and_details() {
+    for (row, (error, code, reason, retryable)) in every_error().into_iter().enumerate() {
+        assert_eq!(number(&error), row, "one row a variant, in order");
+        let field = matches!(error, Error::InvalidField(_));
+        let status = Status::from(error);
+        assert_eq!(status.code(), code, "{reason}");
+
+        let details = status.get_error_details();
+        let info = details.error_info().expect("every error has ErrorInfo (AIP-193)");
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "credvault"));
+        assert_eq!(details.retry_info().is_some(), retryable, "{reason}");
+        assert_eq!(details.bad_request().is_some(), field, "{reason}");
+
+        let (message, raw) = (status.message(), String::from_utf8_lossy(status.details()));
+        assert!(!message.is_empty() && message.len() < 300, "{reason}: {message}");
+        assert!(!message.contains(CANARY) && !raw.contains(CANARY), "{reason} shows its cause");
+    }
+}
+
+#[test]
+fn details_say_which_field_when_to_retry_and_what_was_issued() {
+    let mut errors = every_error().into_iter().map(|(error, ..)| Status::from(error));
+    let details = errors.next().unwrap().get_error_details();
+    let violation = &details.bad_request().unwrap().field_violations[0];
+    assert_eq!(
+        (violation.field.as_str(), violation.description.as_str()),
+        ("credential.realm", "must be x")
+    );
+
+    let details = errors.nth(7).unwrap().get_error_details();
+    let metadata = &details.error_info().unwrap().metadata;
+    assert_eq!(metadata["name"], "accounts/acme/credentials/desk");
+    assert_eq!(metadata["version"], "7");
+    assert_eq!(metadata["time"], "1970-01-01T00:00:00Z");
+
+    let details = errors.nth(5).unwrap().get_error_details();
+    assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(7)));
+}
+
+#[test]
+fn the_wire_faults_have_their_reasons() {
+    for (status, code, reason) in [
+        (malformed_message("x"), Code::InvalidArgument, "MALFORMED_MESSAGE"),
+        (message_too_large(9), Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
+    ] {
+        assert_eq!(status.code(), code);
+        assert_eq!(status.get_error_details().error_info().unwrap().reason, reason);
+    }
+}

@@ -1,0 +1,221 @@
+//! The operations, in domain terms: one file each. Who calls and over which wire is not known here.
+//!
+//! Every operation takes a [`Scope`] of its own action, reads, decides, seals, and hands the store one
+//! atomic [`Write`]. No network call happens while the store holds anything: stage, call, compare-and-set.
+
+mod add_api_token;
+mod authenticate;
+mod create_credential;
+mod create_provider;
+mod delete_credential;
+mod delete_provider;
+mod error;
+mod get;
+mod intent;
+mod issued;
+mod list;
+mod rotate_credential;
+mod update_credential;
+mod update_provider;
+mod update_token;
+mod verify_provider;
+mod verify_sip_digest;
+
+use std::sync::Arc;
+
+use crate::access::{self, AccountScope, Action, Caller, Denied, Scope};
+use crate::audit::{self, Chain, Entry};
+use crate::clock::Clock;
+use crate::crypto::{Field, Place, Sealer};
+use crate::name::{ResourceId, Uid};
+use crate::provider::Kind;
+use crate::store::{self, Store, Write};
+use crate::upstream::{Failure, Outage, Refusal, Upstream};
+
+pub use create_credential::{NewCredential, NewPassword};
+pub use create_provider::NewProvider;
+pub use error::{Error, FieldError};
+pub use intent::{Intent, Request};
+pub use issued::Issued;
+pub use list::{Listed, PageRequest};
+pub use update_credential::CredentialChanges;
+pub use update_provider::ProviderChanges;
+pub use update_token::TokenUpdate;
+
+/// How often a change is decided again when the row moved in between, before the caller is told.
+const ATTEMPTS: usize = 8;
+
+/// A vault, open and ready.
+#[expect(missing_debug_implementations, reason = "holds keys")]
+pub struct Vault {
+    store: Arc<dyn Store>,
+    sealer: Sealer,
+    upstreams: Vec<Box<dyn Upstream>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Vault {
+    /// Puts a vault together.
+    pub fn new(
+        store: Arc<dyn Store>,
+        sealer: Sealer,
+        upstreams: Vec<Box<dyn Upstream>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { store, sealer, upstreams, clock }
+    }
+
+    /// Whether `credvault dev` made it.
+    pub fn is_dev(&self) -> bool {
+        self.store.identity().dev
+    }
+
+    /// Decides whether `caller` may perform `A` in `account`, and records a refusal.
+    ///
+    /// A refusal for want of membership goes to the vault's chain, never to the account that was named.
+    pub async fn authorize<A: Action>(
+        &self,
+        caller: &Caller,
+        account: &ResourceId,
+        resource: &str,
+    ) -> Result<Scope<A>, Error> {
+        let denied = match access::authorize::<A>(caller, account) {
+            Ok(scope) => return Ok(scope),
+            Err(denied) => denied,
+        };
+        let (chain, error) = match denied {
+            Denied::NotMember => (Chain::VAULT, Error::NotFound { name: resource.to_owned() }),
+            Denied::RoleMissing(account) => {
+                (Chain::of_account(account.uid), Error::RoleMissing { method: A::METHOD })
+            }
+            Denied::AccountDisabled(account) => {
+                (Chain::of_account(account.uid), Error::AccountDisabled)
+            }
+        };
+        self.record_refusal(
+            chain,
+            Entry {
+                outcome: error.reason().to_owned(),
+                ..self.entry(&caller.actor, A::METHOD, resource)
+            },
+        )
+        .await;
+        Err(error)
+    }
+
+    /// Finishes all writes and lets go of the store.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    fn entry(&self, actor: &audit::Actor, method: &str, resource: &str) -> Entry {
+        Entry {
+            time: self.clock.now(),
+            actor: actor.clone(),
+            method: method.to_owned(),
+            resource: resource.to_owned(),
+            outcome: audit::OK.to_owned(),
+            version_before: 0,
+            version_after: 0,
+            request_id: String::new(),
+            reason: String::new(),
+        }
+    }
+
+    /// The entry for a change within `scope`.
+    fn entry_of(&self, scope: &AccountScope, intent: &Intent, resource: &str) -> Entry {
+        Entry {
+            request_id: intent.request_id(),
+            reason: intent.reason_text(),
+            ..self.entry(scope.actor(), scope.method(), resource)
+        }
+    }
+
+    /// A refusal changed nothing, so it stands even when its record cannot be written.
+    async fn record_refusal(&self, chain: Chain, entry: Entry) {
+        if let Err(error) = self.store.commit(Write::refusal(chain, entry)).await {
+            tracing::error!(%error, "record a refusal");
+        }
+    }
+
+    fn upstream_of(&self, kind: &Kind) -> Result<&dyn Upstream, Error> {
+        let provider_type = kind.provider_type();
+        self.upstreams
+            .iter()
+            .map(Box::as_ref)
+            .find(|upstream| upstream.provider_type() == provider_type)
+            .ok_or_else(|| Error::Internal("no carrier of a stored type".into()))
+    }
+}
+
+/// The place of a resource's secret.
+fn place(scope: &AccountScope, resource: Uid, field: Field, version: u64) -> Place {
+    Place { account: scope.account().uid, resource, field, version }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refusal(refusal) => refusal.into(),
+            Failure::Outage(outage) => outage.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::RejectedToken => Self::UpstreamRejectedToken,
+            Refusal::AccountInactive => Self::UpstreamAccountInactive,
+            Refusal::AccountNotFound => Self::UpstreamAccountNotFound,
+            Refusal::SidMismatch => Self::UpstreamSidMismatch,
+        }
+    }
+}
+
+impl From<Outage> for Error {
+    fn from(outage: Outage) -> Self {
+        match outage {
+            Outage::RateLimited(retry_after) => Self::UpstreamRateLimited { retry_after },
+            Outage::ServerError => Self::UpstreamError,
+            Outage::Timeout => Self::UpstreamTimeout,
+            Outage::Unreachable => Self::UpstreamUnreachable,
+            Outage::Tls => Self::UpstreamTls,
+            Outage::Redirect => Self::UpstreamRedirect,
+            Outage::Protocol => Self::UpstreamProtocol,
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Conflict => Self::VersionConflict,
+            store::Error::Taken(store::Taken::Id) => Self::AlreadyExists { what: "id" },
+            store::Error::Taken(store::Taken::Username) => {
+                Self::AlreadyExists { what: "username in this realm" }
+            }
+            // Operations look at repeats before they come here; a fingerprint decides there.
+            store::Error::Repeated(_) => Self::RequestIdReused,
+            store::Error::Overloaded => Self::Overloaded,
+            store::Error::Full(source) => Self::StorageFull(source),
+            store::Error::Unavailable(source) => Self::StorageUnavailable(source),
+            store::Error::Damaged(source) => Self::RecordDamaged(source),
+        }
+    }
+}
+
+impl From<crate::crypto::Error> for Error {
+    fn from(error: crate::crypto::Error) -> Self {
+        match error {
+            crate::crypto::Error::Random(source) => Self::StorageUnavailable(source.into()),
+            damaged => Self::RecordDamaged(damaged.into()),
+        }
+    }
+}
+
+impl From<crate::crypto::random::Error> for Error {
+    fn from(error: crate::crypto::random::Error) -> Self {
+        Self::StorageUnavailable(error.into())
+    }
+}

@@ -1,0 +1,30 @@
+//! Who calls: an API token becomes a [`Caller`].
+
+use super::{Error, Vault};
+use crate::access::Caller;
+use crate::access::api_token::ApiToken;
+use crate::audit::Actor;
+use crate::crypto;
+
+impl Vault {
+    /// The caller who presents `token` from `peer`.
+    ///
+    /// Unknown, wrong, expired and revoked tokens get one answer, after the same work.
+    pub async fn authenticate(&self, token: &str, peer: String) -> Result<Caller, Error> {
+        let token = ApiToken::parse(token).map_err(|_| Error::Unauthenticated)?;
+        let stored = self.store.api_token(&token.id).await?;
+        let expected = stored.as_ref().map_or([0; 32], |stored| stored.hash);
+        let right = crypto::equal(&self.sealer.token_hash(token.secret()), &expected);
+        match stored {
+            Some(stored)
+                if right
+                    && stored.revoke_time.is_none()
+                    && self.clock.now() < stored.expire_time =>
+            {
+                let actor = Actor { principal: token.id.principal(), peer };
+                Ok(Caller { actor, memberships: stored.memberships })
+            }
+            _ => Err(Error::Unauthenticated),
+        }
+    }
+}

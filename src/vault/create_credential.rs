@@ -1,0 +1,116 @@
+//! `CreateCredential`: a username gets its first password.
+
+use super::{Error, Intent, Issued, Vault, place};
+use crate::access::{CreateCredential, Scope};
+use crate::audit::Entry;
+use crate::credential::{Credential, Description, Labels, Realm, Username};
+use crate::crypto::password::{self, Length};
+use crate::crypto::{Field, random};
+use crate::name::{CredentialName, ResourceId, Uid};
+use crate::secret::Password;
+use crate::store::{self, Change, Done, StoredCredential, Write};
+
+/// A credential to be.
+#[expect(missing_debug_implementations, reason = "may hold a password")]
+pub struct NewCredential {
+    /// Its id; None: a random one.
+    pub id: Option<ResourceId>,
+    /// SIP username.
+    pub username: Username,
+    /// SIP realm.
+    pub realm: Realm,
+    /// Whether it verifies.
+    pub enabled: bool,
+    /// Free text.
+    pub description: Description,
+    /// Labels.
+    pub labels: Labels,
+    /// Where its password comes from.
+    pub password: NewPassword,
+}
+
+/// Where a first password comes from.
+#[expect(missing_debug_implementations, reason = "may hold a password")]
+pub enum NewPassword {
+    /// The caller brings it; nothing is issued.
+    Chosen(Password),
+    /// The vault generates it and issues it.
+    Generated(Length),
+}
+
+impl Vault {
+    /// Creates a credential; returns the password if it was generated, this once.
+    pub async fn create_credential(
+        &self,
+        scope: &Scope<CreateCredential>,
+        new: NewCredential,
+        intent: &Intent,
+    ) -> Result<(Credential, Option<Issued>), Error> {
+        let generated = matches!(new.password, NewPassword::Generated(_));
+        if let Some(done) = self.done_before(scope, intent).await? {
+            return self.created_before(scope, done, generated).await;
+        }
+        let password = match new.password {
+            NewPassword::Chosen(password) => password,
+            NewPassword::Generated(length) => password::generate(length)?,
+        };
+        let id = match new.id {
+            Some(id) => id,
+            None => ResourceId::from_random(random::bytes()?),
+        };
+        let now = self.clock.now();
+        let credential = Credential {
+            uid: Uid::from_bytes(random::bytes()?),
+            name: CredentialName { account: scope.account().id.clone(), id },
+            username: new.username,
+            realm: new.realm,
+            enabled: new.enabled,
+            description: new.description,
+            labels: new.labels,
+            version: 1,
+            revision: 1,
+            create_time: now,
+            update_time: now,
+            rotate_time: now,
+        };
+        let place = place(scope, credential.uid, Field::Password, credential.version);
+        let sealed = self.sealer.seal(&place, password.as_text())?;
+        let entry = Entry {
+            version_after: credential.version,
+            ..self.entry_of(scope, intent, &credential.name.to_string())
+        };
+        let once = self.once(scope, intent, &credential.name.id, credential.version);
+        let change = Change::CreateCredential(StoredCredential {
+            credential: credential.clone(),
+            password: sealed,
+        });
+        match self.store.commit(Write::new(scope, change, entry, once)).await {
+            Ok(()) => {
+                let issued = generated.then(|| Issued::new(password, credential.version));
+                Ok((credential, issued))
+            }
+            Err(store::Error::Repeated(done)) => {
+                self.created_before(scope, self.raced(intent, done)?, generated).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn created_before(
+        &self,
+        scope: &Scope<CreateCredential>,
+        done: Done,
+        generated: bool,
+    ) -> Result<(Credential, Option<Issued>), Error> {
+        let stored = self.find_credential(scope, &done.resource_id).await?;
+        if generated {
+            return Err(already_issued(&stored.credential.name, &done));
+        }
+        Ok((stored.credential, None))
+    }
+}
+
+/// The answer to a retry whose first answer carried the plaintext.
+pub(super) fn already_issued(name: &CredentialName, done: &Done) -> Error {
+    Error::SecretAlreadyIssued { name: name.to_string(), version: done.version, time: done.time }
+}

@@ -1,0 +1,146 @@
+//! What can go wrong, by what the caller can do about it. Display is safe to show to the caller; causes
+//! are for the log.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::name::Invalid;
+
+/// The cause of an error, for the log only.
+pub(super) type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// A field of a request that is not acceptable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// Its path, for example `credential.username`.
+    pub field: String,
+    /// What is wrong, without the value.
+    pub problem: String,
+}
+
+impl FieldError {
+    /// A field with what is wrong with it.
+    pub fn new(field: impl Into<String>, problem: Invalid) -> Self {
+        Self { field: field.into(), problem: problem.0.to_owned() }
+    }
+}
+
+/// Why an operation did not do what it was asked. Nothing has changed, unless a variant says otherwise.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum Error {
+    #[error("{} {}", .0.field, .0.problem)]
+    InvalidField(FieldError),
+    #[error("present one valid API token: `authorization: Bearer cv1_…`")]
+    Unauthenticated,
+    #[error(
+        "no role of yours in this account allows {method}: ask an account-admin for one that does"
+    )]
+    RoleMissing { method: &'static str },
+    #[error("{name} does not exist, or you do not belong to its account")]
+    NotFound { name: String },
+    #[error("this {what} is taken: choose another, or use the resource that has it")]
+    AlreadyExists { what: &'static str },
+    #[error("this request_id was used for another request: use a new one")]
+    RequestIdReused,
+    #[error("the resource changed since you read this etag: read it again and decide again")]
+    EtagMismatch,
+    #[error("the resource kept changing while this call ran: read it again and decide again")]
+    VersionConflict,
+    #[error(
+        "version {version} of {name} was issued at {time} in the first answer to this request_id and is not \
+         shown again: if that answer was lost, rotate under a new request_id"
+    )]
+    SecretAlreadyIssued { name: String, version: u64, time: Timestamp },
+    #[error("the account is disabled: an operator can enable it")]
+    AccountDisabled,
+    #[error(
+        "Twilio refuses this account SID and token; nothing was stored: check both in the Twilio Console"
+    )]
+    UpstreamRejectedToken,
+    #[error(
+        "the carrier's account is suspended or closed; nothing was stored: reopen it there first"
+    )]
+    UpstreamAccountInactive,
+    #[error("the carrier knows no such account; nothing was stored: check the account SID")]
+    UpstreamAccountNotFound,
+    #[error(
+        "the carrier answered for another account; nothing was stored: check which account the token is of"
+    )]
+    UpstreamSidMismatch,
+    #[error("the carrier asks us to slow down; nothing was stored: retry later")]
+    UpstreamRateLimited { retry_after: Duration },
+    #[error("the carrier failed; nothing was stored: retry later")]
+    UpstreamError,
+    #[error("the carrier did not answer within 5 seconds; nothing was stored: retry later")]
+    UpstreamTimeout,
+    #[error("the carrier cannot be reached; nothing was stored: retry later")]
+    UpstreamUnreachable,
+    #[error(
+        "the carrier's TLS certificate is not acceptable; nothing was stored: tell the operator"
+    )]
+    UpstreamTls,
+    #[error(
+        "the carrier redirects elsewhere, which is never followed; nothing was stored: tell the operator"
+    )]
+    UpstreamRedirect,
+    #[error("the carrier's answer makes no sense; nothing was stored: tell the operator")]
+    UpstreamProtocol,
+    #[error("too many writes are waiting: retry later")]
+    Overloaded,
+    #[error("the vault's storage is full, so nothing was changed: tell the operator")]
+    StorageFull(#[source] Source),
+    /// During a change the outcome is unknown: a retry under the same `request_id` finds out.
+    #[error("the vault's storage does not answer: retry with the same request_id")]
+    StorageUnavailable(#[source] Source),
+    /// The change may still happen: a retry under the same `request_id` finds out.
+    #[error("the call took longer than its deadline: retry with the same request_id")]
+    DeadlineExceeded,
+    #[error(
+        "the stored record fails authentication and is not used: tell the operator, restore a backup"
+    )]
+    RecordDamaged(#[source] Source),
+    #[error("internal error: tell the operator")]
+    Internal(#[source] Source),
+}
+
+impl Error {
+    /// The reason that stands in `ErrorInfo` and in audit entries.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::InvalidField(_) => "INVALID_FIELD",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::RoleMissing { .. } => "ROLE_MISSING",
+            Self::NotFound { .. } => "NOT_FOUND",
+            Self::AlreadyExists { .. } => "ALREADY_EXISTS",
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::EtagMismatch => "ETAG_MISMATCH",
+            Self::VersionConflict => "VERSION_CONFLICT",
+            Self::SecretAlreadyIssued { .. } => "SECRET_ALREADY_ISSUED",
+            Self::AccountDisabled => "ACCOUNT_DISABLED",
+            Self::UpstreamRejectedToken => "UPSTREAM_REJECTED_TOKEN",
+            Self::UpstreamAccountInactive => "UPSTREAM_ACCOUNT_INACTIVE",
+            Self::UpstreamAccountNotFound => "UPSTREAM_ACCOUNT_NOT_FOUND",
+            Self::UpstreamSidMismatch => "UPSTREAM_SID_MISMATCH",
+            Self::UpstreamRateLimited { .. } => "UPSTREAM_RATE_LIMITED",
+            Self::UpstreamError => "UPSTREAM_ERROR",
+            Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
+            Self::UpstreamUnreachable => "UPSTREAM_UNREACHABLE",
+            Self::UpstreamTls => "UPSTREAM_TLS",
+            Self::UpstreamRedirect => "UPSTREAM_REDIRECT",
+            Self::UpstreamProtocol => "UPSTREAM_PROTOCOL",
+            Self::Overloaded => "OVERLOADED",
+            Self::StorageFull(_) => "STORAGE_FULL",
+            Self::StorageUnavailable(_) => "STORAGE_UNAVAILABLE",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::RecordDamaged(_) => "RECORD_DAMAGED",
+            Self::Internal(_) => "INTERNAL",
+        }
+    }
+
+    /// A field that is not acceptable.
+    pub fn field(field: impl Into<String>, problem: Invalid) -> Self {
+        Self::InvalidField(FieldError::new(field, problem))
+    }
+}

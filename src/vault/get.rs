@@ -1,0 +1,63 @@
+//! `GetCredential` and `GetProvider`: configuration, never a secret.
+
+use super::{Error, Vault};
+use crate::access::{AccountScope, GetCredential, GetProvider, Scope};
+use crate::credential::Credential;
+use crate::name::{CredentialName, ProviderName, ResourceId};
+use crate::provider::Provider;
+use crate::store::{StoredCredential, StoredProvider};
+
+impl Vault {
+    /// A credential's configuration.
+    pub async fn get_credential(
+        &self,
+        scope: &Scope<GetCredential>,
+        id: &ResourceId,
+    ) -> Result<Credential, Error> {
+        self.find_credential(scope, id).await.map(|stored| stored.credential)
+    }
+
+    /// A provider's configuration and verification.
+    pub async fn get_provider(
+        &self,
+        scope: &Scope<GetProvider>,
+        id: &ResourceId,
+    ) -> Result<Provider, Error> {
+        self.find_provider(scope, id).await.map(|stored| stored.provider)
+    }
+
+    /// A credential with its sealed password, for the operations.
+    pub(super) async fn find_credential(
+        &self,
+        scope: &AccountScope,
+        id: &ResourceId,
+    ) -> Result<StoredCredential, Error> {
+        self.store.credential(scope, id).await?.ok_or_else(|| {
+            let name = CredentialName { account: scope.account().id.clone(), id: id.clone() };
+            Error::NotFound { name: name.to_string() }
+        })
+    }
+
+    /// A provider with its sealed token, for the operations.
+    pub(super) async fn find_provider(
+        &self,
+        scope: &AccountScope,
+        id: &ResourceId,
+    ) -> Result<StoredProvider, Error> {
+        self.store.provider(scope, id).await?.ok_or_else(|| {
+            let name = ProviderName { account: scope.account().id.clone(), id: id.clone() };
+            Error::NotFound { name: name.to_string() }
+        })
+    }
+}
+
+/// Whether a resource is still in the state that a caller expects; no expectation is always met.
+pub(super) fn check_etag(
+    expected: Option<&crate::name::Etag>,
+    actual: &crate::name::Etag,
+) -> Result<(), Error> {
+    match expected {
+        Some(expected) if expected != actual => Err(Error::EtagMismatch),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,110 @@
+//! Lists: pages in a fixed order, with tokens that fit only the list that they came from.
+
+use super::{Error, Vault};
+use crate::access::{AccountScope, ListAuditEntries, ListCredentials, ListProviders, Scope};
+use crate::audit::Linked;
+use crate::credential::{Credential, CredentialFilter};
+use crate::name::Invalid;
+use crate::provider::{Provider, ProviderFilter};
+use crate::store::Page;
+
+/// Which page of a list.
+#[derive(Debug, Clone)]
+pub struct PageRequest {
+    /// How many items at the most, 1 to 200.
+    pub size: usize,
+    /// The token of the page before; empty: the first page.
+    pub token: String,
+    /// Every other argument of the list in canonical form; a page token is bound to it.
+    pub arguments: Vec<u8>,
+}
+
+/// A page of a list.
+#[derive(Debug)]
+pub struct Listed<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// The token of the next page; empty: there is none.
+    pub next_page_token: String,
+}
+
+impl Vault {
+    /// Credentials, ordered by name.
+    pub async fn list_credentials(
+        &self,
+        scope: &Scope<ListCredentials>,
+        filter: CredentialFilter,
+        request: PageRequest,
+    ) -> Result<Listed<Credential>, Error> {
+        let after = self.position(scope, &request)?;
+        let page = self.store.list_credentials(scope, filter, after, request.size).await?;
+        self.listed(scope, &request, page, |last| last.name.id.as_str().to_owned())
+    }
+
+    /// Providers, ordered by name.
+    pub async fn list_providers(
+        &self,
+        scope: &Scope<ListProviders>,
+        filter: ProviderFilter,
+        request: PageRequest,
+    ) -> Result<Listed<Provider>, Error> {
+        let after = self.position(scope, &request)?;
+        let page = self.store.list_providers(scope, filter, after, request.size).await?;
+        self.listed(scope, &request, page, |last| last.name.id.as_str().to_owned())
+    }
+
+    /// The account's audit entries, oldest first.
+    pub async fn list_audit_entries(
+        &self,
+        scope: &Scope<ListAuditEntries>,
+        resource: Option<String>,
+        request: PageRequest,
+    ) -> Result<Listed<Linked>, Error> {
+        let after = self.position(scope, &request)?;
+        let after = after.and_then(|position| position.parse().ok()).unwrap_or(0);
+        let page = self.store.list_audit_entries(scope, resource, after, request.size).await?;
+        self.listed(scope, &request, page, |last| last.link.sequence.to_string())
+    }
+
+    fn position(
+        &self,
+        scope: &AccountScope,
+        request: &PageRequest,
+    ) -> Result<Option<String>, Error> {
+        if request.token.is_empty() {
+            return Ok(None);
+        }
+        let position = self.sealer.open_page_token(&binding(scope, request), &request.token);
+        position.map(Some).ok_or_else(|| {
+            Error::field(
+                "page_token",
+                Invalid("must be a next_page_token of this list with the same other arguments"),
+            )
+        })
+    }
+
+    fn listed<T>(
+        &self,
+        scope: &AccountScope,
+        request: &PageRequest,
+        page: Page<T>,
+        position: impl Fn(&T) -> String,
+    ) -> Result<Listed<T>, Error> {
+        let next_page_token = match page.items.last() {
+            Some(last) if page.more => {
+                self.sealer.seal_page_token(&binding(scope, request), &position(last))?
+            }
+            _ => String::new(),
+        };
+        Ok(Listed { items: page.items, next_page_token })
+    }
+}
+
+/// What a page token is bound to: the list's method, its account and its other arguments.
+fn binding(scope: &AccountScope, request: &PageRequest) -> Vec<u8> {
+    let mut binding = scope.method().as_bytes().to_vec();
+    binding.push(0);
+    binding.extend_from_slice(scope.account().uid.as_bytes());
+    binding.extend_from_slice(&request.arguments);
+    binding
+}

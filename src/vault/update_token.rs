@@ -1,0 +1,80 @@
+//! `UpdateToken`: stage, ask the carrier, compare-and-set. A failed validation changes nothing.
+
+use super::get::check_etag;
+use super::{Error, Intent, Vault, place};
+use crate::access::{Scope, UpdateToken};
+use crate::audit::Entry;
+use crate::crypto::Field;
+use crate::name::{Etag, ResourceId};
+use crate::provider::Provider;
+use crate::secret::SecretText;
+use crate::store::{self, Change, StoredProvider, Write};
+use crate::upstream::Candidate;
+
+/// A token to replace the stored one.
+#[expect(missing_debug_implementations, reason = "holds a token")]
+pub struct TokenUpdate {
+    /// The new token.
+    pub auth_token: SecretText,
+    /// Replace only if the provider is still in this state.
+    pub etag: Option<Etag>,
+    /// Ask the carrier, store nothing.
+    pub validate_only: bool,
+}
+
+impl Vault {
+    /// Replaces a provider's token by one that its carrier confirmed for the stored account.
+    pub async fn update_token(
+        &self,
+        scope: &Scope<UpdateToken>,
+        id: &ResourceId,
+        update: TokenUpdate,
+        intent: &Intent,
+    ) -> Result<Provider, Error> {
+        if !update.validate_only
+            && let Some(done) = self.done_before(scope, intent).await?
+        {
+            return Ok(self.find_provider(scope, &done.resource_id).await?.provider);
+        }
+        let old = self.find_provider(scope, id).await?.provider;
+        check_etag(update.etag.as_ref(), &old.etag())?;
+        let candidate = Candidate::new(self.upstream_of(&old.kind)?, update.auth_token)
+            .map_err(|problem| Error::field("auth_token", problem))?;
+        let validated = self
+            .validate(scope, intent, &old.name, (&old.kind, candidate), old.token_version)
+            .await?;
+
+        let now = self.clock.now();
+        let new = Provider {
+            verification: validated.verification().clone(),
+            token_version: old.token_version + 1,
+            revision: old.revision + 1,
+            token_update_time: now,
+            update_time: now,
+            ..old.clone()
+        };
+        if update.validate_only {
+            // What it would look like, but for what only a commit makes.
+            return Ok(Provider { verification: new.verification, ..old });
+        }
+        let place = place(scope, new.uid, Field::Token, new.token_version);
+        let token = self.sealer.seal(&place, validated.token())?;
+        let entry = Entry {
+            version_before: old.token_version,
+            version_after: new.token_version,
+            ..self.entry_of(scope, intent, &new.name.to_string())
+        };
+        let once = self.once(scope, intent, id, new.token_version);
+        let new_row = StoredProvider { provider: new.clone(), token };
+        let change = Change::ReplaceProvider { expect: old.revision, new: new_row };
+        // Not decided again on a conflict: somebody else's token may be newer than this one.
+        match self.store.commit(Write::new(scope, change, entry, once)).await {
+            Ok(()) => Ok(new),
+            Err(store::Error::Repeated(done)) => {
+                self.raced(intent, done)?;
+                Ok(self.find_provider(scope, id).await?.provider)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! `VerifyProvider`: the carrier is asked again, with the stored token.
+
+use super::{Error, Intent, Vault, place};
+use crate::access::{Scope, VerifyProvider};
+use crate::audit::Entry;
+use crate::crypto::Field;
+use crate::name::ResourceId;
+use crate::provider::Provider;
+use crate::store::{Change, StoredProvider, Write};
+
+impl Vault {
+    /// Stores the carrier's verdict on the stored token, good or bad. Without a verdict nothing changes.
+    pub async fn verify_provider(
+        &self,
+        scope: &Scope<VerifyProvider>,
+        id: &ResourceId,
+    ) -> Result<Provider, Error> {
+        let StoredProvider { provider, token } = self.find_provider(scope, id).await?;
+        let place = place(scope, provider.uid, Field::Token, provider.token_version);
+        let token = self.sealer.open(&place, &token)?;
+        let verdict = self.upstream_of(&provider.kind)?.ask(&provider.kind, &token).await?;
+        let verification = verdict.into_verification(self.clock.now());
+        let provider = Provider { verification, ..provider };
+
+        let entry = Entry {
+            version_before: provider.token_version,
+            version_after: provider.token_version,
+            ..self.entry_of(scope, &Intent::default(), &provider.name.to_string())
+        };
+        let change = Change::RecordVerification(provider);
+        self.store.commit(Write::new(scope, change, entry, None)).await?;
+        self.find_provider(scope, id).await.map(|stored| stored.provider)
+    }
+}

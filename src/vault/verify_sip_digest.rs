@@ -1,0 +1,36 @@
+//! `VerifySipDigest`: a password does its work without being seen.
+
+use super::{Error, Vault, place};
+use crate::access::{Scope, VerifySipDigest};
+use crate::credential::Credential;
+use crate::crypto::Field;
+use crate::defect::{Defect, planted};
+use crate::digest::{Digest, Response};
+use crate::secret::SecretText;
+
+impl Vault {
+    /// The credential whose active password made `response`, or None.
+    ///
+    /// An unknown username, a disabled credential and a wrong response look the same, down to the work done.
+    pub async fn verify_sip_digest(
+        &self,
+        scope: &Scope<VerifySipDigest>,
+        digest: &Digest,
+        response: &Response,
+    ) -> Result<Option<Credential>, Error> {
+        let found =
+            self.store.credential_by_username(scope, &digest.realm, &digest.username).await?;
+        let Some(stored) = found else {
+            digest.verify(&SecretText::new("nobody's password".to_owned()), response);
+            return Ok(None);
+        };
+        let credential = stored.credential;
+        let place = place(scope, credential.uid, Field::Password, credential.version);
+        let password = match self.sealer.open(&place, &stored.password) {
+            Err(_) if planted(Defect::TrustDamaged) => return Ok(Some(credential)),
+            opened => opened?,
+        };
+        let valid = digest.verify(&password, response) && credential.enabled;
+        Ok(valid.then_some(credential))
+    }
+}
