@@ -1,0 +1,189 @@
+//! What the tests share: a vault in this process with a clock of its own, a vault as a process of its own,
+//! and clients for both.
+
+pub(crate) mod process;
+
+#[path = "../../examples/fake-twilio.rs"]
+#[expect(dead_code, unreachable_pub, reason = "a program of its own; tests use parts of it")]
+pub(crate) mod fake_twilio;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use credvault::access::{LocalOperator, Role};
+use credvault::clock::{Clock, MockClock};
+use credvault::config::{ServeOptions, Settings, StoreOptions};
+use credvault::grpc::proto::audit_service_client::AuditServiceClient;
+use credvault::grpc::proto::credential_service_client::CredentialServiceClient;
+use credvault::grpc::proto::provider_service_client::ProviderServiceClient;
+use credvault::grpc::proto::use_service_client::UseServiceClient;
+use credvault::name::ResourceId;
+use credvault::server;
+use credvault::vault::Vault;
+use fake_twilio::FakeTwilio;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// Puts a bearer token on every call; an empty one puts none.
+#[derive(Clone)]
+pub(crate) struct Bearer(pub(crate) String);
+
+impl tonic::service::Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if !self.0.is_empty() {
+            let value: MetadataValue<_> = format!("Bearer {}", self.0).parse().unwrap();
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+pub(crate) type Wire = InterceptedService<Channel, Bearer>;
+
+/// Clients of all services with one token.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    pub(crate) credentials: CredentialServiceClient<Wire>,
+    pub(crate) providers: ProviderServiceClient<Wire>,
+    pub(crate) uses: UseServiceClient<Wire>,
+    pub(crate) audit: AuditServiceClient<Wire>,
+}
+
+impl Clients {
+    pub(crate) fn new(channel: &Channel, token: &str) -> Self {
+        let wire = InterceptedService::new(channel.clone(), Bearer(token.to_owned()));
+        Self {
+            credentials: CredentialServiceClient::new(wire.clone()),
+            providers: ProviderServiceClient::new(wire.clone()),
+            uses: UseServiceClient::new(wire.clone()),
+            audit: AuditServiceClient::new(wire),
+        }
+    }
+}
+
+pub(crate) fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy()
+}
+
+/// A vault served in this process on a real loopback port, with a real SQLite file, a fake Twilio, and a
+/// clock that stands still.
+pub(crate) struct TestVault {
+    pub(crate) address: SocketAddr,
+    pub(crate) clock: Arc<MockClock>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) twilio: FakeTwilio,
+    pub(crate) dir: tempfile::TempDir,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<anyhow::Result<()>>,
+}
+
+impl TestVault {
+    /// Makes a vault in an empty folder and serves it.
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let twilio = FakeTwilio::start().await;
+        let settings = settings(dir.path(), &twilio);
+        settings.make_data_dir().unwrap();
+        settings.key_file().unwrap().create().unwrap();
+        server::create_vault(&settings, &settings.key_file().unwrap(), false).unwrap();
+        let clock = Arc::new(MockClock::at("2026-05-01T12:00:00Z".parse().unwrap()));
+        Self::serve(dir, twilio, clock).await
+    }
+
+    async fn serve(dir: tempfile::TempDir, twilio: FakeTwilio, clock: Arc<MockClock>) -> Self {
+        let settings = settings(dir.path(), &twilio);
+        let dyn_clock: Arc<dyn Clock> = clock.clone();
+        let vault = server::open_vault(&settings, &settings.key_file().unwrap(), dyn_clock);
+        let vault = Arc::new(vault.unwrap());
+        let listener = server::listen(&settings).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(server::serve(listener, vault.clone(), async {
+            stopped.await.ok();
+        }));
+        Self { address, clock, vault, twilio, dir, stop, served }
+    }
+
+    /// Stops the server and closes the store. What is left is what lies on the disk.
+    pub(crate) async fn stop(self) -> (tempfile::TempDir, FakeTwilio, Arc<MockClock>) {
+        self.stop.send(()).ok();
+        self.served.await.unwrap().unwrap();
+        (self.dir, self.twilio, self.clock)
+    }
+
+    /// Stops it and serves the same files again, on another port.
+    pub(crate) async fn restart(self) -> Self {
+        let (dir, twilio, clock) = self.stop().await;
+        Self::serve(dir, twilio, clock).await
+    }
+
+    /// A new token with `roles` in `account`.
+    pub(crate) async fn token(&self, account: &str, roles: &[Role]) -> String {
+        let account = ResourceId::parse(account).unwrap();
+        let operator = LocalOperator::beside_the_store();
+        let lifetime = SignedDuration::from_hours(24 * 30);
+        let token = self.vault.add_api_token(&operator, &account, roles, lifetime).await.unwrap();
+        exposed(&token.to_text())
+    }
+
+    /// Clients with a new token that has `roles` in `account`.
+    pub(crate) async fn clients(&self, account: &str, roles: &[Role]) -> Clients {
+        Clients::new(&channel(self.address), &self.token(account, roles).await)
+    }
+
+    /// Clients of an admin of `accounts/acme` who may also use its secrets.
+    pub(crate) async fn acme(&self) -> Clients {
+        self.clients("acme", &[Role::AccountAdmin, Role::Verifier]).await
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        database(self.dir.path())
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// The settings of a vault in `dir`, with Twilio at `twilio`.
+pub(crate) fn settings(dir: &Path, twilio: &FakeTwilio) -> Settings {
+    let options = ServeOptions {
+        store: StoreOptions { data_dir: Some(dir.join("data")), ..StoreOptions::default() },
+        listen: Some("127.0.0.1:0".to_owned()),
+        upstream_twilio_api_url: Some(twilio.url()),
+    };
+    options.resolve().unwrap()
+}
+
+pub(crate) fn database(dir: &Path) -> PathBuf {
+    dir.join("data/credvault.db")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test presents the token that it was given")]
+pub(crate) fn exposed(text: &credvault::secret::SecretText) -> String {
+    text.expose().to_owned()
+}
+
+/// Code and reason of a refusal.
+pub(crate) fn refusal<T>(result: Result<T, Status>) -> (Code, String, ErrorDetails) {
+    let Err(status) = result else { panic!("the call should have been refused") };
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
+    (status.code(), reason, details)
+}
+
+/// The response of a phone, computed apart from the service's own code.
+pub(crate) fn md5_response(user: &str, realm: &str, password: &str, nonce: &str) -> String {
+    use md5::{Digest as _, Md5};
+    let hex = |text: String| hex::encode(Md5::digest(text.as_bytes()));
+    let ha1 = hex(format!("{user}:{realm}:{password}"));
+    let ha2 = hex(format!("REGISTER:sip:{realm}"));
+    hex(format!("{ha1}:{nonce}:{ha2}"))
+}
