@@ -1,7 +1,7 @@
 //! The only reader of the system time, behind a trait so that tests hold the clock.
 
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -34,13 +34,13 @@ impl MockClock {
 
     /// Moves the clock forward.
     pub fn advance(&self, by: SignedDuration) {
-        let mut now = self.0.lock().expect("no one panics while holding the clock");
-        *now = now.saturating_add(by).expect("a test stays within the calendar");
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *now = now.saturating_add(by).unwrap_or(Timestamp::MAX);
     }
 }
 
 impl Clock for MockClock {
     fn now(&self) -> Timestamp {
-        *self.0.lock().expect("no one panics while holding the clock")
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -29,11 +29,11 @@ pub struct StoreOptions {
     /// Folder of the vault's data [default: ./credvault-data]
     #[arg(long, env = "CREDVAULT_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Where the vault is stored [default: sqlite:DATA_DIR/credvault.db]
+    /// Where the vault is stored [default: sqlite:./credvault-data/credvault.db]
     #[arg(long, env = "CREDVAULT_STORE", value_name = "URL")]
     pub store: Option<String>,
     /// File with the key-encryption keys; keep it out of the data folder and out of its backups
-    /// [default: DATA_DIR.key]
+    /// [default: ./credvault-data.key]
     #[arg(long, env = "CREDVAULT_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// How much to log: error, warn, info, debug or trace [default: info]
@@ -50,7 +50,7 @@ pub struct ServeOptions {
     /// Address to take calls on; loopback only until TLS exists [default: 127.0.0.1:50051]
     #[arg(long, env = "CREDVAULT_LISTEN", value_name = "ADDR")]
     pub listen: Option<String>,
-    /// Where Twilio's REST API is: https, or http to this machine [default: <https://api.twilio.com>]
+    /// Where Twilio's REST API is: https, or http to this machine [default: Twilio's own]
     #[arg(long, env = "CREDVAULT_UPSTREAM_TWILIO_API_URL", value_name = "URL")]
     pub upstream_twilio_api_url: Option<String>,
 }
@@ -58,7 +58,7 @@ pub struct ServeOptions {
 /// The configuration file. An unknown key is an error: it would be a setting that does not work.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+struct Document {
     data_dir: Option<PathBuf>,
     store: Option<String>,
     key_file: Option<PathBuf>,
@@ -87,7 +87,7 @@ pub struct Settings {
     /// Where the vault is stored.
     pub store: Location,
     /// The key file that was named; None: the default for this data folder.
-    key_file: Option<PathBuf>,
+    named_key_file: Option<PathBuf>,
     /// How much to log.
     pub log: LevelFilter,
     /// Where to take calls.
@@ -99,7 +99,7 @@ pub struct Settings {
 impl ServeOptions {
     /// Resolves flags, environment, file and defaults.
     pub fn resolve(self) -> anyhow::Result<Settings> {
-        let File { data_dir, store, key_file, log, listen, upstream } =
+        let Document { data_dir, store, key_file, log, listen, upstream } =
             read(self.store.config.as_deref())?;
         let data_dir = self.store.data_dir.or(data_dir).unwrap_or_else(|| DATA_DIR.into());
         let store = match self.store.store.or(store) {
@@ -117,7 +117,7 @@ impl ServeOptions {
         Ok(Settings {
             data_dir,
             store,
-            key_file: self.store.key_file.or(key_file),
+            named_key_file: self.store.key_file.or(key_file),
             log: parse_log(log.as_deref().unwrap_or("info"))?,
             listen: parse_listen(listen.as_deref().unwrap_or(LISTEN))?,
             endpoints,
@@ -144,12 +144,12 @@ impl Settings {
 
     /// The key file that `credvault dev` makes beside its data.
     pub fn dev_key_file(&self) -> KeyFile {
-        KeyFile::at(self.key_file.clone().unwrap_or_else(|| self.data_dir.join("dev.key")))
+        KeyFile::at(self.named_key_file.clone().unwrap_or_else(|| self.data_dir.join("dev.key")))
     }
 
     /// The key file for real use: named, or `DATA_DIR.key` beside the data folder.
     pub fn key_file(&self) -> anyhow::Result<KeyFile> {
-        if let Some(named) = &self.key_file {
+        if let Some(named) = &self.named_key_file {
             return Ok(KeyFile::at(named));
         }
         let dev = self.dev_key_file();
@@ -168,8 +168,8 @@ impl Settings {
     }
 }
 
-fn read(path: Option<&Path>) -> anyhow::Result<File> {
-    let Some(path) = path else { return Ok(File::default()) };
+fn read(path: Option<&Path>) -> anyhow::Result<Document> {
+    let Some(path) = path else { return Ok(Document::default()) };
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
     toml::from_str(&text)

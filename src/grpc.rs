@@ -42,7 +42,7 @@ struct Service {
 pub struct Health(HealthReporter);
 
 impl Health {
-    /// Sets every service to SERVING or NOT_SERVING.
+    /// Sets every service to `SERVING` or `NOT_SERVING`.
     pub async fn set_serving(&self, serving: bool) {
         let status = if serving {
             tonic_health::ServingStatus::Serving

@@ -62,6 +62,26 @@ impl Password {
     }
 }
 
+/// How long a generated password is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PasswordLength(usize);
+
+impl PasswordLength {
+    /// 16 to 64 characters; 0 means 24.
+    pub fn parse(length: u32) -> Result<Self, Invalid> {
+        match length {
+            0 => Ok(Self(24)),
+            16..=64 => Ok(Self(usize::try_from(length).unwrap_or(24))),
+            _ => Err(Invalid("must be 0 (meaning 24) or 16 to 64")),
+        }
+    }
+
+    /// How many characters.
+    pub fn characters(self) -> usize {
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +95,15 @@ mod tests {
             ["", "1234567", "1234\"678", "1234\\678", "1234\n678", "pässwörd", &"x".repeat(129)]
         {
             assert!(Password::parse(bad.to_owned()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn length_is_bounded() {
+        for (asked, got) in
+            [(0, Some(24)), (16, Some(16)), (64, Some(64)), (1, None), (15, None), (65, None)]
+        {
+            assert_eq!(PasswordLength::parse(asked).ok().map(|length| length.0), got);
         }
     }
 }

@@ -9,30 +9,14 @@
 use zeroize::Zeroizing;
 
 use super::random;
-use crate::name::Invalid;
-use crate::secret::{Password, SecretText};
+use crate::secret::{Password, PasswordLength, SecretText};
 
 const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
-/// How long a generated password is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Length(usize);
-
-impl Length {
-    /// 16 to 64 characters; 0 means 24.
-    pub fn parse(length: u32) -> Result<Self, Invalid> {
-        match length {
-            0 => Ok(Self(24)),
-            16..=64 => Ok(Self(usize::try_from(length).unwrap_or(24))),
-            _ => Err(Invalid("must be 0 (meaning 24) or 16 to 64")),
-        }
-    }
-}
-
 /// Generates a password.
-pub fn generate(length: Length) -> Result<Password, random::Error> {
+pub fn generate(length: PasswordLength) -> Result<Password, random::Error> {
     loop {
-        let password = draw(length.0)?;
+        let password = draw(length.characters())?;
         let has = |class: fn(&u8) -> bool| password.as_bytes().iter().any(class);
         if has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit) {
             return Ok(Password::from_generated(SecretText::new(password)));
@@ -62,7 +46,7 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         let mut counts = [0_u32; 256];
         for _ in 0..100_000 {
-            let password = generate(Length::parse(0).unwrap()).unwrap();
+            let password = generate(PasswordLength::parse(0).unwrap()).unwrap();
             let text = password.as_text().expose();
             assert_eq!(text.len(), 24);
             assert!(text.bytes().all(|b| ALPHABET.contains(&b)));
@@ -82,15 +66,6 @@ mod tests {
             let chi2: f64 = observed.iter().map(|n| (n - mean).powi(2) / mean).sum();
             // p = 0.00001 at 24 degrees of freedom is 66; `% 58` without rejection gives thousands.
             assert!(chi2 < 70.0, "χ² = {chi2}");
-        }
-    }
-
-    #[test]
-    fn length_is_bounded() {
-        for (asked, got) in
-            [(0, Some(24)), (16, Some(16)), (64, Some(64)), (1, None), (15, None), (65, None)]
-        {
-            assert_eq!(Length::parse(asked).ok().map(|length| length.0), got);
         }
     }
 }

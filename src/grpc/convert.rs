@@ -135,8 +135,8 @@ fn shown(path: &str) -> &str {
     if plain { path } else { "…" }
 }
 
-pub(super) fn timestamp(time: Timestamp) -> Option<prost_types::Timestamp> {
-    Some(prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
+pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
 }
 
 pub(super) fn time(path: &str, time: prost_types::Timestamp) -> Result<Timestamp, Error> {

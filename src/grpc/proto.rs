@@ -1,6 +1,14 @@
 //! The generated types of `proto/credvault/v1`, and their descriptors.
 
-#![expect(unused_qualifications, reason = "generated code")]
+#![expect(
+    unused_qualifications,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::as_conversions,
+    clippy::clone_on_ref_ptr,
+    reason = "generated code"
+)]
 
 use std::fmt;
 

@@ -151,7 +151,7 @@ fn is_tls(source: &(dyn std::error::Error + 'static)) -> bool {
     source
         .downcast_ref::<std::io::Error>()
         .and_then(std::io::Error::get_ref)
-        .is_some_and(|inner| inner.is::<rustls::Error>())
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
 /// The causes of an error, without its URL (which holds an account's SID).

@@ -4,10 +4,10 @@ use super::{Error, Intent, Issued, Vault, place};
 use crate::access::{CreateCredential, Scope};
 use crate::audit::Entry;
 use crate::credential::{Credential, Description, Labels, Realm, Username};
-use crate::crypto::password::{self, Length};
+use crate::crypto::password;
 use crate::crypto::{Field, random};
 use crate::name::{CredentialName, ResourceId, Uid};
-use crate::secret::Password;
+use crate::secret::{Password, PasswordLength};
 use crate::store::{self, Change, Done, StoredCredential, Write};
 
 /// A credential to be.
@@ -35,7 +35,7 @@ pub enum NewPassword {
     /// The caller brings it; nothing is issued.
     Chosen(Password),
     /// The vault generates it and issues it.
-    Generated(Length),
+    Generated(PasswordLength),
 }
 
 impl Vault {

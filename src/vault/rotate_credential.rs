@@ -7,9 +7,10 @@ use crate::access::{RotateCredential, Scope};
 use crate::audit::Entry;
 use crate::credential::Credential;
 use crate::crypto::Field;
-use crate::crypto::password::{self, Length};
+use crate::crypto::password;
 use crate::defect::{Defect, planted};
 use crate::name::{Etag, ResourceId};
+use crate::secret::PasswordLength;
 use crate::store::{self, Change, StoredCredential, Write};
 
 impl Vault {
@@ -19,7 +20,7 @@ impl Vault {
         scope: &Scope<RotateCredential>,
         id: &ResourceId,
         etag: Option<&Etag>,
-        length: Length,
+        length: PasswordLength,
         intent: &Intent,
     ) -> Result<(Credential, Issued), Error> {
         if let Some(done) = self.done_before(scope, intent).await? {

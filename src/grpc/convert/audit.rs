@@ -9,7 +9,7 @@ pub(in crate::grpc) fn to_wire(linked: Linked) -> proto::AuditEntry {
     let Linked { link, entry } = linked;
     proto::AuditEntry {
         sequence: count(link.sequence),
-        time: timestamp(entry.time),
+        time: Some(timestamp(entry.time)),
         principal: entry.actor.principal,
         method: entry.method,
         resource: entry.resource,

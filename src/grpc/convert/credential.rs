@@ -2,10 +2,9 @@
 
 use super::{Mask, chosen_id, field, timestamp};
 use crate::credential::{Credential, CredentialFilter, Description, Labels, Realm, Username};
-use crate::crypto::password::Length;
 use crate::grpc::proto;
 use crate::name::Invalid;
-use crate::secret::Password;
+use crate::secret::{Password, PasswordLength};
 use crate::vault::{CredentialChanges, Error, Issued, NewCredential, NewPassword};
 
 /// The configuration. There is no field for a secret to be in.
@@ -19,9 +18,9 @@ pub(in crate::grpc) fn to_wire(credential: Credential) -> proto::Credential {
         description: Some(credential.description.as_str().to_owned()),
         labels: credential.labels.as_map().clone(),
         version: super::count(credential.version),
-        create_time: timestamp(credential.create_time),
-        update_time: timestamp(credential.update_time),
-        rotate_time: timestamp(credential.rotate_time),
+        create_time: Some(timestamp(credential.create_time)),
+        update_time: Some(timestamp(credential.update_time)),
+        rotate_time: Some(timestamp(credential.rotate_time)),
         etag,
     }
 }
@@ -128,8 +127,8 @@ pub(in crate::grpc) fn filter(
     })
 }
 
-pub(in crate::grpc) fn password_length(length: u32) -> Result<Length, Error> {
-    Length::parse(length).map_err(|problem| Error::field("password_length", problem))
+pub(in crate::grpc) fn password_length(length: u32) -> Result<PasswordLength, Error> {
+    PasswordLength::parse(length).map_err(|problem| Error::field("password_length", problem))
 }
 
 fn chosen_password(password: String) -> Result<Password, Error> {

@@ -19,9 +19,9 @@ pub(in crate::grpc) fn to_wire(provider: Provider) -> proto::Provider {
         kind: Some(kind_to_wire(&provider.kind)),
         verification: Some(verification_to_wire(provider.verification)),
         token_version: super::count(provider.token_version),
-        token_update_time: timestamp(provider.token_update_time),
-        create_time: timestamp(provider.create_time),
-        update_time: timestamp(provider.update_time),
+        token_update_time: Some(timestamp(provider.token_update_time)),
+        create_time: Some(timestamp(provider.create_time)),
+        update_time: Some(timestamp(provider.update_time)),
         etag,
     }
 }
@@ -43,7 +43,7 @@ fn verification_to_wire(verification: Verification) -> proto::Verification {
     };
     proto::Verification {
         status: status.into(),
-        last_verify_time: verification.last_verify_time.and_then(timestamp),
+        last_verify_time: verification.last_verify_time.map(timestamp),
         checks: verification.checks.into_iter().map(check_to_wire).collect(),
     }
 }
@@ -58,7 +58,7 @@ fn check_to_wire(check: Check) -> proto::VerificationCheck {
         name: check.name,
         status: status.into(),
         message: check.message,
-        time: timestamp(check.time),
+        time: Some(timestamp(check.time)),
     }
 }
 

@@ -142,7 +142,7 @@ pub(super) fn check_in_background(path: &Path) {
     {
         Ok(verdict) if verdict == "ok" => tracing::info!("the store is sound"),
         Ok::<String, _>(verdict) => {
-            tracing::error!(verdict, "the store is damaged: restore a backup")
+            tracing::error!(verdict, "the store is damaged: restore a backup");
         }
         Err(error) => tracing::error!(%error, "check the store"),
     };

@@ -32,7 +32,7 @@ const BATCH: usize = 256;
 const PRUNE_EVERY: u32 = 64;
 
 enum Message {
-    Commit(Job),
+    Commit(Box<Job>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -70,7 +70,7 @@ impl Writer {
     /// Hands a write over and waits until it is durable.
     pub(super) async fn commit(&self, write: Write) -> Result<(), Error> {
         let (answer, answered) = oneshot::channel();
-        match self.queue.try_send(Message::Commit(Job { write, answer })) {
+        match self.queue.try_send(Message::Commit(Box::new(Job { write, answer }))) {
             Ok(()) => answered.await.map_err(|source| Error::Unavailable(source.into()))?,
             Err(TrySendError::Full(_)) => Err(Error::Overloaded),
             Err(TrySendError::Disconnected(_)) => {
@@ -105,7 +105,7 @@ fn run(
             match message {
                 // A caller that has gone does not get its change any more.
                 Message::Commit(job) if job.answer.is_closed() => {}
-                Message::Commit(job) => jobs.push(job),
+                Message::Commit(job) => jobs.push(*job),
                 Message::Stop(stopped) => {
                     stop = Some(stopped);
                     break;
