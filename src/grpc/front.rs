@@ -109,8 +109,8 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     }
     let number: u64 = digits.parse().ok()?;
     match unit {
-        "H" => Some(Duration::from_secs(number * 3600)),
-        "M" => Some(Duration::from_secs(number * 60)),
+        "H" => Some(Duration::from_hours(number)),
+        "M" => Some(Duration::from_mins(number)),
         "S" => Some(Duration::from_secs(number)),
         "m" => Some(Duration::from_millis(number)),
         "u" => Some(Duration::from_micros(number)),
@@ -137,7 +137,7 @@ mod tests {
         for (text, expected) in [
             ("1S", Some(Duration::from_secs(1))),
             ("00000100m", Some(Duration::from_millis(100))),
-            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("99999999H", Some(Duration::from_hours(99_999_999))),
             ("", None),
             ("S", None),
             ("1", None),
