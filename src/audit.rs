@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use crate::name::Uid;
+use crate::name::{Uid, bounded_text};
 
 /// Outcome of a call that did what it was asked.
 pub const OK: &str = "OK";
@@ -42,6 +42,13 @@ pub struct Entry {
     /// The caller's reason, or empty.
     pub reason: String,
 }
+
+bounded_text!(
+    /// Why a caller changes something; stands in the audit entry.
+    Reason,
+    |text| text.chars().count() <= 200 && !text.chars().any(char::is_control),
+    "must be at most 200 characters without control characters"
+);
 
 /// Which chain an entry belongs to: an account's, or the vault's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -185,13 +185,6 @@ macro_rules! bounded_text {
 }
 pub(crate) use bounded_text;
 
-bounded_text!(
-    /// Why a caller changes something; stands in the audit entry.
-    Reason,
-    |text| text.chars().count() <= 200 && !text.chars().any(char::is_control),
-    "must be at most 200 characters without control characters"
-);
-
 #[cfg(test)]
 mod tests {
     use super::*;

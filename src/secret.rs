@@ -4,7 +4,6 @@
 
 use zeroize::Zeroizing;
 
-use crate::defect::{Defect, planted};
 use crate::name::Invalid;
 
 /// A secret in plaintext: a SIP password or a carrier's token.
@@ -20,11 +19,6 @@ impl SecretText {
     /// The plaintext, for the moment of its use. A fence (clippy.toml) lists who may call this.
     pub fn expose(&self) -> &str {
         &self.0
-    }
-
-    /// The plaintext, for the planted defect that logs it.
-    pub(crate) fn planted_leak(&self) -> &str {
-        if planted(Defect::LogSecret) { &self.0 } else { "" }
     }
 }
 

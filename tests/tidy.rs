@@ -20,7 +20,7 @@ mod rust;
 /// is not held to it.
 const MAY_USE: &[(&str, &str)] = &[
     ("name", ""),
-    ("secret", "name defect"),
+    ("secret", "name"),
     ("clock", ""),
     ("defect", ""),
     ("config", "crypto::kek_source store::Location upstream"),

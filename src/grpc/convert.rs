@@ -10,7 +10,8 @@ use prost::Message;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::name::{AccountName, CredentialName, Etag, Invalid, ProviderName, Reason, ResourceId};
+use crate::audit::Reason;
+use crate::name::{AccountName, CredentialName, Etag, Invalid, ProviderName, ResourceId};
 use crate::vault::{Error, FieldError, Intent, PageRequest, Request};
 
 /// Parses a field, or says which one is wrong.

@@ -6,8 +6,9 @@ use zeroize::Zeroizing;
 
 use super::{Error, Vault};
 use crate::access::AccountScope;
+use crate::audit::Reason;
 use crate::crypto;
-use crate::name::{Reason, ResourceId};
+use crate::name::ResourceId;
 use crate::store::{Done, OnceKey};
 
 /// How long a request id is remembered.

@@ -11,7 +11,7 @@ use crate::secret::SecretText;
 impl Vault {
     /// The credential whose active password made `response`, or None.
     ///
-    /// An unknown username, a disabled credential and a wrong response look the same, down to the work done.
+    /// An unknown username, a disabled credential and a wrong response look the same.
     pub async fn verify_sip_digest(
         &self,
         scope: &Scope<VerifySipDigest>,
