@@ -6,7 +6,8 @@
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use crate::name::{Uid, bounded_text};
+use crate::account::Account;
+use crate::name::{AccountName, Uid, bounded_text};
 
 /// Outcome of a call that did what it was asked.
 pub const OK: &str = "OK";
@@ -37,6 +38,8 @@ pub struct Entry {
     pub version_before: u64,
     /// Secret version after; 0: none.
     pub version_after: u64,
+    /// What else matters, in our words: which fields changed, which verdict was given. Or empty.
+    pub detail: String,
     /// The caller's request id, or empty.
     pub request_id: String,
     /// The caller's reason, or empty.
@@ -51,21 +54,26 @@ bounded_text!(
 );
 
 /// Which chain an entry belongs to: an account's, or the vault's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Chain(Uid);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    uid: Uid,
+    name: String,
+}
 
 impl Chain {
     /// Operator acts, and refusals that must not show in the account that was named.
-    pub const VAULT: Self = Self(Uid::ZERO);
+    pub fn of_vault() -> Self {
+        Self { uid: Uid::ZERO, name: "vault".to_owned() }
+    }
 
     /// The chain of one account.
-    pub fn of_account(account: Uid) -> Self {
-        Self(account)
+    pub fn of_account(account: &Account) -> Self {
+        Self { uid: account.uid, name: AccountName(account.id.clone()).to_string() }
     }
 
     /// The identity under which it is stored.
     pub fn uid(&self) -> Uid {
-        self.0
+        self.uid
     }
 }
 
@@ -92,29 +100,32 @@ pub struct Linked {
 /// Appends `entry` after `last` and computes its hash:
 ///
 /// ```text
-/// SHA-256( "credvault/audit/v1" | chain 16 | sequence u64 | previous hash 32
+/// SHA-256( "credvault/audit/v1" | previous hash 32 | sequence u64
 ///   | time i64 (µs since 1970) | version before u64 | version after u64
-///   | for principal, peer, method, resource, outcome, request id, reason: length u32 | UTF-8 )
+///   | for chain, principal, peer, method, resource, outcome, detail, request id, reason:
+///     length u32 | UTF-8 )
 /// ```
 ///
-/// All integers are big-endian; the lengths make the encoding unambiguous.
-pub fn append(chain: Chain, last: Option<&Link>, entry: &Entry) -> Link {
+/// All integers are big-endian; the lengths make the encoding unambiguous. The chain is its name,
+/// `accounts/{account}` or `vault`: whoever has the entries can check them without the vault.
+pub fn append(chain: &Chain, last: Option<&Link>, entry: &Entry) -> Link {
     let sequence = last.map_or(1, |last| last.sequence + 1);
     let previous_hash = last.map_or([0; 32], |last| last.hash);
     let mut hash = Sha256::new()
         .chain_update(b"credvault/audit/v1")
-        .chain_update(chain.uid().as_bytes())
-        .chain_update(sequence.to_be_bytes())
         .chain_update(previous_hash)
+        .chain_update(sequence.to_be_bytes())
         .chain_update(entry.time.as_microsecond().to_be_bytes())
         .chain_update(entry.version_before.to_be_bytes())
         .chain_update(entry.version_after.to_be_bytes());
     let texts = [
+        &chain.name,
         &entry.actor.principal,
         &entry.actor.peer,
         &entry.method,
         &entry.resource,
         &entry.outcome,
+        &entry.detail,
         &entry.request_id,
         &entry.reason,
     ];
@@ -129,6 +140,16 @@ pub fn append(chain: Chain, last: Option<&Link>, entry: &Entry) -> Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::ResourceId;
+
+    fn acme() -> Chain {
+        Chain::of_account(&Account {
+            uid: Uid::from_bytes([1; 16]),
+            id: ResourceId::parse("acme").unwrap(),
+            disabled: false,
+            create_time: Timestamp::UNIX_EPOCH,
+        })
+    }
 
     fn entry() -> Entry {
         Entry {
@@ -139,6 +160,7 @@ mod tests {
             outcome: OK.to_owned(),
             version_before: 1,
             version_after: 2,
+            detail: String::new(),
             request_id: String::new(),
             reason: "weekly".to_owned(),
         }
@@ -146,26 +168,27 @@ mod tests {
 
     #[test]
     fn the_layout_is_pinned() {
-        let link = append(Chain::of_account(Uid::from_bytes([1; 16])), None, &entry());
+        let link = append(&acme(), None, &entry());
         assert_eq!(hex::encode(link.hash), include_str!("audit/entry_v1.hex").trim());
     }
 
     #[test]
     fn every_field_the_order_and_the_chain_are_covered() {
-        let chain = Chain::of_account(Uid::from_bytes([1; 16]));
+        let chain = &acme();
         let first = append(chain, None, &entry());
         let second = append(chain, Some(&first), &entry());
         assert_eq!((second.sequence, second.previous_hash), (2, first.hash));
         assert_ne!(second.hash, first.hash);
-        assert_ne!(append(Chain::VAULT, None, &entry()).hash, first.hash);
+        assert_ne!(append(&Chain::of_vault(), None, &entry()).hash, first.hash);
 
-        let changes: [fn(&mut Entry); 10] = [
+        let changes: [fn(&mut Entry); 11] = [
             |e| e.time = Timestamp::from_microsecond(1).unwrap(),
             |e| e.actor.principal.push('x'),
             |e| e.actor.peer.push('x'),
             |e| e.method.push('x'),
             |e| e.resource.push('x'),
             |e| e.outcome.push('x'),
+            |e| e.detail.push('x'),
             |e| e.version_before = 9,
             |e| e.version_after = 9,
             |e| e.request_id.push('x'),

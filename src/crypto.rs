@@ -70,7 +70,7 @@ impl Sealer {
             vault,
             token_key: hmac_key(&hkdf, b"api-token"),
             fingerprint_key: hmac_key(&hkdf, b"request-fingerprint"),
-            page_key: Aes256Gcm::new(&(*derive(&hkdf, b"page-token")).into()),
+            page_key: Aes256Gcm::new((&*derive(&hkdf, b"page-token")).into()),
         })
     }
 

@@ -134,8 +134,10 @@ pub struct OnceKey {
 pub struct Done {
     /// Keyed fingerprint of the request.
     pub fingerprint: [u8; 32],
-    /// The resource it acted on.
+    /// The id of the resource it acted on.
     pub resource_id: ResourceId,
+    /// That resource itself: another one may have its id by now.
+    pub resource: Uid,
     /// The secret version that it left.
     pub version: u64,
     /// When.
@@ -149,7 +151,7 @@ pub struct Done {
 pub enum Change {
     /// None: the audit entry is all (a refusal).
     AuditOnly,
-    /// An account, unless it exists, and a token with one role there.
+    /// An account, unless it exists, and a token with roles there.
     AddApiToken {
         /// The account to create if there is none of its id.
         account: Account,
@@ -188,7 +190,7 @@ pub enum Change {
     DeleteProvider(Provider),
 }
 
-/// One atomic mutation with its audit entry. Made from a scope only, so nothing changes unauthorized.
+/// One atomic mutation with its audit entry. A change needs a scope: nothing changes unauthorized.
 #[derive(Debug)]
 pub struct Write {
     account: Uid,
@@ -207,12 +209,18 @@ impl Write {
         once: Option<(OnceKey, Done)>,
     ) -> Self {
         let account = scope.account().uid;
-        Self { account, chain: Chain::of_account(account), change, entry, once }
+        let chain = Chain::of_account(scope.account());
+        Self { account, chain, change, entry, once }
     }
 
     /// A change by whoever holds the store itself.
     pub fn by_operator(_: &LocalOperator, change: Change, entry: audit::Entry) -> Self {
-        Self { account: Uid::ZERO, chain: Chain::VAULT, change, entry, once: None }
+        Self { account: Uid::ZERO, chain: Chain::of_vault(), change, entry, once: None }
+    }
+
+    /// Whether it must happen even for a caller who has gone: else refusals could be hidden.
+    fn is_record_only(&self) -> bool {
+        matches!(self.change, Change::AuditOnly)
     }
 
     /// The record of a refusal: it changes nothing but the chain.

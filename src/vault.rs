@@ -84,12 +84,12 @@ impl Vault {
             Err(denied) => denied,
         };
         let (chain, error) = match denied {
-            Denied::NotMember => (Chain::VAULT, Error::NotFound { name: resource.to_owned() }),
+            Denied::NotMember => (Chain::of_vault(), Error::NotFound { name: resource.to_owned() }),
             Denied::RoleMissing(account) => {
-                (Chain::of_account(account.uid), Error::RoleMissing { method: A::METHOD })
+                (Chain::of_account(&account), Error::RoleMissing { method: A::METHOD })
             }
             Denied::AccountDisabled(account) => {
-                (Chain::of_account(account.uid), Error::AccountDisabled)
+                (Chain::of_account(&account), Error::AccountDisabled)
             }
         };
         self.record_refusal(
@@ -117,6 +117,7 @@ impl Vault {
             outcome: audit::OK.to_owned(),
             version_before: 0,
             version_after: 0,
+            detail: String::new(),
             request_id: String::new(),
             reason: String::new(),
         }
@@ -195,7 +196,7 @@ impl From<store::Error> for Error {
             store::Error::Taken(store::Taken::Username) => {
                 Self::AlreadyExists { what: "username in this realm" }
             }
-            // Operations look at repeats before they come here; a fingerprint decides there.
+            // `Vault::commit` looks at repeats itself; without a request id there are none.
             store::Error::Repeated(_) => Self::RequestIdReused,
             store::Error::Overloaded => Self::Overloaded,
             store::Error::Full(source) => Self::StorageFull(source),

@@ -145,7 +145,7 @@ fn data_keys(dek: &[u8; 32], aad: &[u8; 32], nonce: &[u8; 12]) -> (Aes256Gcm, [u
     hkdf.expand_multi_info(&[b"enc", aad], key.as_mut_slice()).expect(FITS);
     let mut commitment = [0; 32];
     hkdf.expand_multi_info(&[b"commit", aad, nonce], &mut commitment).expect(FITS);
-    (Aes256Gcm::new(&(*key).into()), commitment)
+    (Aes256Gcm::new((&*key).into()), commitment)
 }
 
 pub(super) fn encrypt(key: &Aes256Gcm, nonce: &[u8; 12], msg: &[u8], aad: &[u8]) -> Vec<u8> {

@@ -14,7 +14,7 @@ pub struct Kek {
 impl Kek {
     /// Takes a key. The caller zeroizes its copy.
     pub fn new(version: u32, key: &[u8; 32]) -> Self {
-        Self { version, cipher: Box::new(Aes256Gcm::new(&(*key).into())) }
+        Self { version, cipher: Box::new(Aes256Gcm::new(key.into())) }
     }
 
     /// Its version.

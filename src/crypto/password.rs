@@ -16,23 +16,24 @@ const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqr
 /// Generates a password.
 pub fn generate(length: PasswordLength) -> Result<Password, random::Error> {
     loop {
-        let password = draw(length.characters())?;
+        let mut password = draw(length.characters())?;
         let has = |class: fn(&u8) -> bool| password.as_bytes().iter().any(class);
         if has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit) {
-            return Ok(Password::from_generated(SecretText::new(password)));
+            return Ok(Password::from_generated(SecretText::new(std::mem::take(&mut *password))));
         }
     }
 }
 
 /// `length` characters, each uniform over the alphabet.
-fn draw(length: usize) -> Result<String, random::Error> {
-    let mut password = String::with_capacity(length);
+fn draw(length: usize) -> Result<Zeroizing<String>, random::Error> {
+    let mut password = Zeroizing::new(String::with_capacity(length));
     while password.len() < length {
         // One system call nearly always suffices: of 96 bytes, 87 are expected to be below 232.
         let random = Zeroizing::new(random::bytes::<96>()?);
         let fair = random.iter().filter(|byte| **byte < 232);
+        let missing = length - password.len();
         let letters = fair.filter_map(|byte| ALPHABET.get(usize::from(byte % 58)));
-        password.extend(letters.take(length - password.len()).map(|letter| char::from(*letter)));
+        password.extend(letters.take(missing).map(|letter| char::from(*letter)));
     }
     Ok(password)
 }

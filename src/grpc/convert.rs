@@ -109,8 +109,11 @@ impl Mask {
             if mutable.contains(&path.as_str()) {
                 continue;
             }
-            let why =
-                if immutable.contains(&path.as_str()) { "is immutable" } else { "is unknown" };
+            let why = match path.as_str() {
+                "password" | "auth_token" => "lies outside the mask: set the field alone",
+                path if immutable.contains(&path) => "is immutable",
+                _ => "is unknown",
+            };
             let problem = format!("path `{}` {why}; allowed: {}", shown(path), mutable.join(", "));
             return Err(Error::InvalidField(FieldError {
                 field: "update_mask".to_owned(),

@@ -22,7 +22,8 @@ impl ProviderService for Service {
         let (caller, request) = accept(request)?;
         let account = convert::account_name(&request.parent)?;
         let scope = self.vault.authorize(&caller, &account, &request.parent).await?;
-        let intent = convert::intent(&request, &request.request_id, &request.reason)?;
+        let request_id = if request.validate_only { "" } else { &request.request_id };
+        let intent = convert::intent(&request, request_id, &request.reason)?;
         let new = wire::new_provider(request)?;
         let provider = self.vault.create_provider(&scope, new, &intent).await?;
         let provider = Some(wire::to_wire(provider));
@@ -83,7 +84,8 @@ impl ProviderService for Service {
         let (caller, request) = accept(request)?;
         let name = convert::provider_name("name", &request.name)?;
         let scope = self.vault.authorize(&caller, &name.account, &request.name).await?;
-        let intent = convert::intent(&request, &request.request_id, &request.reason)?;
+        let request_id = if request.validate_only { "" } else { &request.request_id };
+        let intent = convert::intent(&request, request_id, &request.reason)?;
         let update = TokenUpdate {
             auth_token: wire::auth_token(request.auth_token)?,
             etag: convert::etag(request.etag),

@@ -13,11 +13,12 @@ mod read;
 mod write;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, InterruptHandle};
+use tokio::sync::Semaphore;
 
 use super::{
     Done, Error, Identity, OnceKey, OpenError, Page, Store, StoredApiToken, StoredCredential,
@@ -35,15 +36,18 @@ use writer::Writer;
 
 pub(super) use files::create;
 
+/// Lists that run at the same time. More wait: each may read everything that an account has.
+const MAX_SCANS: usize = 4;
+
 /// A vault in one SQLite file.
 pub(super) struct SqliteStore {
     identity: Identity,
     readers: Arc<Readers>,
     writer: Writer,
     checkpointer: Checkpointer,
+    check: Option<InterruptHandle>,
     clock: Arc<dyn Clock>,
-    // Last: the lock falls after every connection.
-    _lock: files::Lock,
+    lock: files::Lock,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -55,17 +59,15 @@ impl std::fmt::Debug for SqliteStore {
 impl SqliteStore {
     /// Opens the file at `path` for this process alone.
     pub(super) fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let path = &files::resolve(path)?;
         let lock = files::Lock::take(path)?;
-        let unclean = files::was_left_open(path);
         let writing = files::open_for_writing(path)?;
         let identity = read::identity(&writing).map_err(|source| files::damaged(path, &source))?;
-        if unclean {
-            files::check_in_background(path);
-        }
-        let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::default() });
-        let checkpointer = Checkpointer::start(files::open_for_writing(path)?, path)?;
+        let check = if lock.unclean { files::check_in_background(path) } else { None };
+        let checkpointer = Checkpointer::start(files::open_for_writing(path)?, path, lock.unclean)?;
         let writer = Writer::start(writing, Arc::clone(&clock), checkpointer.notifier())?;
-        Ok(Self { identity, readers, writer, checkpointer, clock, _lock: lock })
+        let readers = Arc::new(Readers::of(path));
+        Ok(Self { identity, readers, writer, checkpointer, check, clock, lock })
     }
 
     /// Reads where it is called: a point read takes microseconds, a hop to a thread takes longer.
@@ -73,33 +75,68 @@ impl SqliteStore {
         self.readers.with(query)
     }
 
-    /// Reads on a blocking thread: a list may scan.
+    /// Reads on a blocking thread: a list may scan. Stops when nobody waits for it any more.
     async fn scan<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let readers = Arc::clone(&self.readers);
-        let scan = tokio::task::spawn_blocking(move || readers.with(query));
-        scan.await.map_err(|source| Error::Unavailable(source.into()))?
+        let permit = Arc::clone(&self.readers.scans).acquire_owned().await;
+        let permit = permit.map_err(|source| Error::Unavailable(source.into()))?;
+        let connection = self.readers.take()?;
+        let interrupt = Interrupt(Arc::new(Mutex::new(Some(connection.get_interrupt_handle()))));
+        let (readers, running) = (Arc::clone(&self.readers), Arc::clone(&interrupt.0));
+        let scan = tokio::task::spawn_blocking(move || {
+            let result = query(&connection).map_err(Error::from);
+            // From here on an interrupt would hit whoever uses the connection next.
+            running.lock().unwrap_or_else(PoisonError::into_inner).take();
+            readers.give_back(connection);
+            drop(permit);
+            result
+        });
+        let result = scan.await.map_err(|source| Error::Unavailable(source.into()));
+        drop(interrupt);
+        result?
+    }
+}
+
+/// Interrupts a scan when it is dropped before the scan has ended.
+struct Interrupt(Arc<Mutex<Option<InterruptHandle>>>);
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        if let Some(running) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            running.interrupt();
+        }
     }
 }
 
 /// Read-only connections that wait for work. As many as there were readers at once.
 struct Readers {
-    path: std::path::PathBuf,
+    path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    scans: Arc<Semaphore>,
 }
 
 impl Readers {
+    fn of(path: &Path) -> Self {
+        let scans = Arc::new(Semaphore::new(MAX_SCANS));
+        Self { path: path.to_owned(), idle: Mutex::default(), scans }
+    }
+
     fn with<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => files::open_for_reading(&self.path).map_err(Error::from)?,
-        };
+        let connection = self.take()?;
         let result = query(&connection).map_err(Error::from);
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        self.give_back(connection);
         result
+    }
+
+    fn take(&self) -> Result<Connection, Error> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(|| files::open_for_reading(&self.path).map_err(Error::from), Ok)
+    }
+
+    fn give_back(&self, connection: Connection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     }
 }
 
@@ -205,7 +242,11 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.writer.stop().await;
+        if let Some(check) = &self.check {
+            check.interrupt();
+        }
         self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.checkpointer.stop().await;
+        self.lock.closed();
     }
 }

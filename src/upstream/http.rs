@@ -6,6 +6,7 @@
 //! - The body is a secret: it is zeroized, never logged, never part of an error.
 
 use std::error::Error as _;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,11 +134,12 @@ fn outage(error: &reqwest::Error) -> Outage {
     let mut outage = if error.is_timeout() { Outage::Timeout } else { Outage::Unreachable };
     let mut cause = error.source();
     while let Some(source) = cause {
-        if source.is::<rustls::Error>() || is_tls(source) {
-            outage = Outage::Tls;
-        } else if let Some(http) = source.downcast_ref::<hyper::Error>()
-            && http.is_parse()
-        {
+        if is_tls(source) {
+            // What a certificate says is the peer's text: it stays out of the log.
+            tracing::warn!("ask the carrier: its certificate or its TLS is not acceptable");
+            return Outage::Tls;
+        }
+        if is_nonsense(source) {
             outage = Outage::Protocol;
         }
         cause = source.source();
@@ -146,12 +148,20 @@ fn outage(error: &reqwest::Error) -> Outage {
     outage
 }
 
-/// rustls errors travel inside an `io::Error`.
-fn is_tls(source: &(dyn std::error::Error + 'static)) -> bool {
-    source
-        .downcast_ref::<std::io::Error>()
-        .and_then(std::io::Error::get_ref)
-        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+/// rustls errors travel inside an `io::Error`, or inside one inside another, where `source()` skips them.
+fn is_tls(mut source: &(dyn std::error::Error + 'static)) -> bool {
+    while let Some(inner) = source.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        source = inner;
+    }
+    source.is::<rustls::Error>()
+}
+
+/// A body that is not framed as HTTP says: hyper reports it as invalid input or data.
+fn is_nonsense(source: &(dyn std::error::Error + 'static)) -> bool {
+    source.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
+        || source.downcast_ref::<io::Error>().is_some_and(|error| {
+            matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+        })
 }
 
 /// The causes of an error, without its URL (which holds an account's SID).

@@ -81,7 +81,11 @@ impl Upstream for Twilio {
                 vec![accepted, ("account_active", CheckStatus::Passed, "the account is active")]
             }
             Some(Refusal::AccountInactive) => vec![
-                accepted,
+                (
+                    "credentials",
+                    CheckStatus::Skipped,
+                    "Twilio accepts no token while the account is not active",
+                ),
                 (
                     "account_active",
                     CheckStatus::Failed,

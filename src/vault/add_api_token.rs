@@ -7,6 +7,7 @@ use super::{Error, Vault};
 use crate::access::api_token::{ApiToken, TokenId};
 use crate::access::{LocalOperator, Role};
 use crate::account::Account;
+use crate::audit::Entry;
 use crate::crypto::random;
 use crate::name::{ResourceId, Uid};
 use crate::store::{Change, Write};
@@ -24,6 +25,7 @@ impl Vault {
         let now = self.clock.now();
         let secret = Zeroizing::new(random::bytes()?);
         let token = ApiToken::new(TokenId::from_random(random::bytes()?), secret);
+        let expire_time = now.saturating_add(lifetime).unwrap_or(now);
         let change = Change::AddApiToken {
             account: Account {
                 uid: Uid::from_bytes(random::bytes()?),
@@ -33,11 +35,15 @@ impl Vault {
             },
             token: token.id.clone(),
             hash: self.sealer.token_hash(token.secret()),
-            expire_time: now.saturating_add(lifetime).unwrap_or(now),
+            expire_time,
             roles: roles.to_vec(),
         };
         let resource = format!("accounts/{account}/apiTokens/{}", token.id);
-        let entry = self.entry(operator.actor(), "CreateApiToken", &resource);
+        let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+        let entry = Entry {
+            detail: format!("{}; expires {expire_time}", names.join(", ")),
+            ..self.entry(operator.actor(), "CreateApiToken", &resource)
+        };
         self.store.commit(Write::by_operator(operator, change, entry)).await?;
         Ok(token)
     }

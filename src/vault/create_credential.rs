@@ -1,5 +1,6 @@
 //! `CreateCredential`: a username gets its first password.
 
+use super::intent::Committed;
 use super::{Error, Intent, Issued, Vault, place};
 use crate::access::{CreateCredential, Scope};
 use crate::audit::Entry;
@@ -8,7 +9,7 @@ use crate::crypto::password;
 use crate::crypto::{Field, random};
 use crate::name::{CredentialName, ResourceId, Uid};
 use crate::secret::{Password, PasswordLength};
-use crate::store::{self, Change, Done, StoredCredential, Write};
+use crate::store::{Change, Done, StoredCredential};
 
 /// A credential to be.
 #[expect(missing_debug_implementations, reason = "may hold a password")]
@@ -79,20 +80,18 @@ impl Vault {
             version_after: credential.version,
             ..self.entry_of(scope, intent, &credential.name.to_string())
         };
-        let once = self.once(scope, intent, &credential.name.id, credential.version);
         let change = Change::CreateCredential(StoredCredential {
             credential: credential.clone(),
             password: sealed,
         });
-        match self.store.commit(Write::new(scope, change, entry, once)).await {
-            Ok(()) => {
+        let resource = (&credential.name.id, credential.uid);
+        match self.commit(scope, intent, resource, change, entry).await? {
+            Committed::Now => {
                 let issued = generated.then(|| Issued::new(password, credential.version));
                 Ok((credential, issued))
             }
-            Err(store::Error::Repeated(done)) => {
-                self.created_before(scope, self.raced(intent, done)?, generated).await
-            }
-            Err(error) => Err(error.into()),
+            Committed::Before(done) => self.created_before(scope, done, generated).await,
+            Committed::Moved => Err(Error::VersionConflict),
         }
     }
 
@@ -102,11 +101,11 @@ impl Vault {
         done: Done,
         generated: bool,
     ) -> Result<(Credential, Option<Issued>), Error> {
-        let stored = self.find_credential(scope, &done.resource_id).await?;
+        let credential = self.credential_of(scope, &done).await?;
         if generated {
-            return Err(already_issued(&stored.credential.name, &done));
+            return Err(already_issued(&credential.name, &done));
         }
-        Ok((stored.credential, None))
+        Ok((credential, None))
     }
 }
 

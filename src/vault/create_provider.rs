@@ -1,5 +1,6 @@
 //! `CreateProvider`: a carrier's account enters with a token that the carrier confirmed.
 
+use super::intent::Committed;
 use super::{Error, Intent, Vault, place};
 use crate::access::{CreateProvider, Scope};
 use crate::audit::{Chain, Entry};
@@ -7,7 +8,7 @@ use crate::crypto::{Field, random};
 use crate::name::{ProviderName, ResourceId, Uid};
 use crate::provider::{DisplayName, Kind, Provider};
 use crate::secret::SecretText;
-use crate::store::{self, Change, StoredProvider, Write};
+use crate::store::{Change, StoredProvider};
 use crate::upstream::{self, Candidate, Validated};
 
 /// A provider to be.
@@ -37,15 +38,17 @@ impl Vault {
         let upstream = self.upstream_of(&new.kind)?;
         let candidate = Candidate::new(upstream, new.auth_token)
             .map_err(|problem| Error::field("auth_token", problem))?;
-        if !new.validate_only
-            && let Some(done) = self.done_before(scope, intent).await?
-        {
-            return Ok(self.find_provider(scope, &done.resource_id).await?.provider);
+        let taken = match &new.id {
+            Some(id) => self.store.provider(scope, id).await?.is_some(),
+            None => false,
+        };
+        if let Some(done) = self.done_before(scope, intent).await? {
+            return self.provider_of(scope, &done).await;
+        }
+        if taken {
+            return Err(Error::AlreadyExists { what: "id" });
         }
         let id = match new.id {
-            Some(id) if self.store.provider(scope, &id).await?.is_some() => {
-                return Err(store::Error::Taken(store::Taken::Id).into());
-            }
             Some(id) => id,
             None => ResourceId::from_random(random::bytes()?),
         };
@@ -72,17 +75,15 @@ impl Vault {
         let token = self.sealer.seal(&place, validated.token())?;
         let entry = Entry {
             version_after: provider.token_version,
+            detail: provider.verification.status.as_str().to_owned(),
             ..self.entry_of(scope, intent, &provider.name.to_string())
         };
-        let once = self.once(scope, intent, &provider.name.id, provider.token_version);
         let change = Change::CreateProvider(StoredProvider { provider: provider.clone(), token });
-        match self.store.commit(Write::new(scope, change, entry, once)).await {
-            Ok(()) => Ok(provider),
-            Err(store::Error::Repeated(done)) => {
-                let done = self.raced(intent, done)?;
-                Ok(self.find_provider(scope, &done.resource_id).await?.provider)
-            }
-            Err(error) => Err(error.into()),
+        let resource = (&provider.name.id, provider.uid);
+        match self.commit(scope, intent, resource, change, entry).await? {
+            Committed::Now => Ok(provider),
+            Committed::Before(done) => self.provider_of(scope, &done).await,
+            Committed::Moved => Err(Error::VersionConflict),
         }
     }
 
@@ -107,7 +108,7 @@ impl Vault {
                     version_after: version_before,
                     ..self.entry_of(scope, intent, &name.to_string())
                 };
-                self.record_refusal(Chain::of_account(scope.account().uid), entry).await;
+                self.record_refusal(Chain::of_account(scope.account()), entry).await;
                 Err(error)
             }
         }

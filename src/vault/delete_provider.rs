@@ -1,11 +1,12 @@
 //! `DeleteProvider`: the provider and its token cease to exist here; at the carrier the token lives on.
 
 use super::get::check_etag;
+use super::intent::Committed;
 use super::{ATTEMPTS, Error, Intent, Vault};
 use crate::access::{DeleteProvider, Scope};
 use crate::audit::Entry;
 use crate::name::{Etag, ResourceId};
-use crate::store::{self, Change, Write};
+use crate::store::Change;
 
 impl Vault {
     /// Deletes a provider.
@@ -16,23 +17,22 @@ impl Vault {
         etag: Option<&Etag>,
         intent: &Intent,
     ) -> Result<(), Error> {
-        if self.done_before(scope, intent).await?.is_some() {
-            return Ok(());
-        }
         for _ in 0..ATTEMPTS {
-            let old = self.find_provider(scope, id).await?.provider;
+            let found = self.find_provider(scope, id).await;
+            if self.done_before(scope, intent).await?.is_some() {
+                return Ok(());
+            }
+            let old = found?.provider;
             check_etag(etag, &old.etag())?;
             let entry = Entry {
                 version_before: old.token_version,
                 ..self.entry_of(scope, intent, &old.name.to_string())
             };
-            let once = self.once(scope, intent, id, old.token_version);
+            let resource = (id, old.uid);
             let change = Change::DeleteProvider(old);
-            match self.store.commit(Write::new(scope, change, entry, once)).await {
-                Ok(()) => return Ok(()),
-                Err(store::Error::Conflict) => {}
-                Err(store::Error::Repeated(done)) => return self.raced(intent, done).map(drop),
-                Err(error) => return Err(error.into()),
+            match self.commit(scope, intent, resource, change, entry).await? {
+                Committed::Now | Committed::Before(_) => return Ok(()),
+                Committed::Moved => {}
             }
         }
         Err(Error::VersionConflict)

@@ -56,14 +56,14 @@ pub enum Error {
     #[error("the account is disabled: an operator can enable it")]
     AccountDisabled,
     #[error(
-        "Twilio refuses this account SID and token; nothing was stored: check both in the Twilio Console"
+        "the carrier refuses this account and token; nothing was stored: check both in its console"
     )]
     UpstreamRejectedToken,
     #[error(
         "the carrier's account is suspended or closed; nothing was stored: reopen it there first"
     )]
     UpstreamAccountInactive,
-    #[error("the carrier knows no such account; nothing was stored: check the account SID")]
+    #[error("the carrier knows no such account; nothing was stored: check its id")]
     UpstreamAccountNotFound,
     #[error(
         "the carrier answered for another account; nothing was stored: check which account the token is of"

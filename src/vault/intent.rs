@@ -6,10 +6,12 @@ use zeroize::Zeroizing;
 
 use super::{Error, Vault};
 use crate::access::AccountScope;
-use crate::audit::Reason;
+use crate::audit::{Entry, Reason};
+use crate::credential::Credential;
 use crate::crypto;
-use crate::name::ResourceId;
-use crate::store::{Done, OnceKey};
+use crate::name::{ResourceId, Uid};
+use crate::provider::Provider;
+use crate::store::{self, Change, Done, OnceKey, Write};
 
 /// How long a request id is remembered.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
@@ -46,11 +48,22 @@ impl Intent {
     }
 }
 
+/// How a commit ended.
+pub(super) enum Committed {
+    /// It happened, and is durable.
+    Now,
+    /// A retry of the same request had done it already.
+    Before(Done),
+    /// The resource moved since it was read: read again and decide again.
+    Moved,
+}
+
 impl Vault {
     /// What this request has done already, or an error if another request used its id.
     ///
-    /// Looked up after authorization and before etag, existence and state: a retry of a change answers as
-    /// a retry even when the change itself moved the etag.
+    /// Counts before etag, existence and state: a retry answers as a retry even when the first run itself
+    /// moved the etag. So operations read the resource *first*, then look here, then judge what they read:
+    /// a first run that ends in between is seen by one of the two, or by the commit.
     pub(super) async fn done_before(
         &self,
         scope: &AccountScope,
@@ -63,30 +76,61 @@ impl Vault {
         }
     }
 
-    /// The idempotency row of a change that is about to happen.
-    pub(super) fn once(
+    /// Makes a change of `resource` durable together with its audit entry and its request id.
+    pub(super) async fn commit(
         &self,
         scope: &AccountScope,
         intent: &Intent,
-        resource_id: &ResourceId,
-        version: u64,
-    ) -> Option<(OnceKey, Done)> {
-        let request = intent.request.as_ref()?;
-        let time = self.clock.now();
-        let expire_time = time.saturating_add(REMEMBERED).unwrap_or(time);
-        let fingerprint = self.sealer.request_fingerprint(&request.canonical);
-        let resource_id = resource_id.clone();
-        Some((
-            once_key(scope, request),
-            Done { fingerprint, resource_id, version, time, expire_time },
-        ))
+        (resource_id, resource): (&ResourceId, Uid),
+        change: Change,
+        entry: Entry,
+    ) -> Result<Committed, Error> {
+        let once = intent.request.as_ref().map(|request| {
+            let done = Done {
+                fingerprint: self.sealer.request_fingerprint(&request.canonical),
+                resource_id: resource_id.clone(),
+                resource,
+                version: entry.version_after,
+                time: entry.time,
+                expire_time: entry.time.saturating_add(REMEMBERED).unwrap_or(entry.time),
+            };
+            (once_key(scope, request), done)
+        });
+        match (self.store.commit(Write::new(scope, change, entry, once)).await, &intent.request) {
+            (Ok(()), _) => Ok(Committed::Now),
+            (Err(store::Error::Conflict), _) => Ok(Committed::Moved),
+            (Err(store::Error::Repeated(done)), Some(request)) => {
+                self.same_request(request, done).map(Committed::Before)
+            }
+            (Err(error), _) => Err(error.into()),
+        }
     }
 
-    /// For a commit that found its request id taken by a retry that ran at the same time.
-    pub(super) fn raced(&self, intent: &Intent, done: Done) -> Result<Done, Error> {
-        match &intent.request {
-            Some(request) => self.same_request(request, done),
-            None => Err(Error::RequestIdReused),
+    /// The credential that a request acted on before, if it still exists.
+    pub(super) async fn credential_of(
+        &self,
+        scope: &AccountScope,
+        done: &Done,
+    ) -> Result<Credential, Error> {
+        let credential = self.find_credential(scope, &done.resource_id).await?.credential;
+        if credential.uid == done.resource {
+            Ok(credential)
+        } else {
+            Err(Error::NotFound { name: credential.name.to_string() })
+        }
+    }
+
+    /// The provider that a request acted on before, if it still exists.
+    pub(super) async fn provider_of(
+        &self,
+        scope: &AccountScope,
+        done: &Done,
+    ) -> Result<Provider, Error> {
+        let provider = self.find_provider(scope, &done.resource_id).await?.provider;
+        if provider.uid == done.resource {
+            Ok(provider)
+        } else {
+            Err(Error::NotFound { name: provider.name.to_string() })
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::create_credential::already_issued;
 use super::get::check_etag;
+use super::intent::Committed;
 use super::{ATTEMPTS, Error, Intent, Issued, Vault, place};
 use crate::access::{RotateCredential, Scope};
 use crate::audit::Entry;
@@ -11,7 +12,7 @@ use crate::crypto::password;
 use crate::defect::{Defect, planted};
 use crate::name::{Etag, ResourceId};
 use crate::secret::{Password, PasswordLength};
-use crate::store::{self, Change, StoredCredential, Write};
+use crate::store::{Change, StoredCredential};
 
 impl Vault {
     /// Replaces a credential's password by a generated one.
@@ -23,16 +24,17 @@ impl Vault {
         length: PasswordLength,
         intent: &Intent,
     ) -> Result<(Credential, Issued), Error> {
-        if let Some(done) = self.done_before(scope, intent).await? {
-            let stored = self.find_credential(scope, &done.resource_id).await?;
-            return Err(already_issued(&stored.credential.name, &done));
-        }
         let password = password::generate(length)?;
         if planted(Defect::LogSecret) {
             leak(&password);
         }
         for _ in 0..ATTEMPTS {
-            let old = self.find_credential(scope, id).await?.credential;
+            let found = self.find_credential(scope, id).await;
+            if let Some(done) = self.done_before(scope, intent).await? {
+                let credential = self.credential_of(scope, &done).await?;
+                return Err(already_issued(&credential.name, &done));
+            }
+            let old = found?.credential;
             check_etag(etag, &old.etag())?;
             let now = self.clock.now();
             let new = Credential {
@@ -49,21 +51,17 @@ impl Vault {
                 version_after: new.version,
                 ..self.entry_of(scope, intent, &new.name.to_string())
             };
-            let once = self.once(scope, intent, &new.name.id, new.version);
             let change = Change::ReplaceCredential {
                 expect: old.revision,
                 new: StoredCredential { credential: new.clone(), password: sealed },
             };
-            match self.store.commit(Write::new(scope, change, entry, once)).await {
-                Ok(()) => {
+            match self.commit(scope, intent, (&new.name.id, new.uid), change, entry).await? {
+                Committed::Now => {
                     let issued = Issued::new(password, new.version);
                     return Ok((new, issued));
                 }
-                Err(store::Error::Conflict) => {}
-                Err(store::Error::Repeated(done)) => {
-                    return Err(already_issued(&new.name, &self.raced(intent, done)?));
-                }
-                Err(error) => return Err(error.into()),
+                Committed::Before(done) => return Err(already_issued(&new.name, &done)),
+                Committed::Moved => {}
             }
         }
         Err(Error::VersionConflict)

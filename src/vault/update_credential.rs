@@ -1,6 +1,7 @@
 //! `UpdateCredential`: what a caller may choose, the password included, which is never echoed.
 
 use super::get::check_etag;
+use super::intent::Committed;
 use super::{ATTEMPTS, Error, Intent, Vault, place};
 use crate::access::{Scope, UpdateCredential};
 use crate::audit::Entry;
@@ -8,7 +9,7 @@ use crate::credential::{Credential, Description, Labels, Realm, Username};
 use crate::crypto::Field;
 use crate::name::{Etag, Invalid, ResourceId};
 use crate::secret::Password;
-use crate::store::{self, Change, StoredCredential, Write};
+use crate::store::{Change, StoredCredential};
 
 /// What to change. None: leave as it is.
 #[derive(Default)]
@@ -29,7 +30,7 @@ pub struct CredentialChanges {
 }
 
 impl Vault {
-    /// Changes a credential. Nothing to change: the current one, no new version, no audit entry.
+    /// Changes a credential. Nothing to change: the current one, no new version.
     pub async fn update_credential(
         &self,
         scope: &Scope<UpdateCredential>,
@@ -38,47 +39,49 @@ impl Vault {
         changes: CredentialChanges,
         intent: &Intent,
     ) -> Result<Credential, Error> {
-        if let Some(done) = self.done_before(scope, intent).await? {
-            return Ok(self.find_credential(scope, &done.resource_id).await?.credential);
-        }
         for _ in 0..ATTEMPTS {
-            let stored = self.find_credential(scope, id).await?;
-            let old = stored.credential;
+            let found = self.find_credential(scope, id).await;
+            if let Some(done) = self.done_before(scope, intent).await? {
+                return self.credential_of(scope, &done).await;
+            }
+            let StoredCredential { credential: old, password } = found?;
             check_etag(etag, &old.etag())?;
             changes.check_immutable(&old)?;
             let mut new = changes.apply(&old);
-            if changes.password.is_none() && new == old {
+            let detail = changes.describe(&old, &new);
+            if detail.is_empty() && intent.request.is_none() {
                 return Ok(old);
             }
-            new.revision = old.revision + 1;
-            new.update_time = self.clock.now();
-            let sealed = match &changes.password {
-                None => stored.password,
-                Some(password) => {
-                    new.version = old.version + 1;
-                    new.rotate_time = new.update_time;
-                    let place = place(scope, new.uid, Field::Password, new.version);
-                    self.sealer.seal(&place, password.as_text())?
-                }
-            };
-            let entry = Entry {
+            let mut entry = Entry {
                 version_before: old.version,
-                version_after: new.version,
+                version_after: old.version,
+                detail,
                 ..self.entry_of(scope, intent, &new.name.to_string())
             };
-            let once = self.once(scope, intent, &new.name.id, new.version);
-            let change = Change::ReplaceCredential {
-                expect: old.revision,
-                new: StoredCredential { credential: new.clone(), password: sealed },
+            let change = if entry.detail.is_empty() {
+                // A request id must be remembered even so, or a retry could act later.
+                "nothing to change".clone_into(&mut entry.detail);
+                Change::AuditOnly
+            } else {
+                new.revision = old.revision + 1;
+                new.update_time = entry.time;
+                let password = match &changes.password {
+                    None => password,
+                    Some(password) => {
+                        new.version = old.version + 1;
+                        new.rotate_time = entry.time;
+                        entry.version_after = new.version;
+                        let place = place(scope, new.uid, Field::Password, new.version);
+                        self.sealer.seal(&place, password.as_text())?
+                    }
+                };
+                let new = StoredCredential { credential: new.clone(), password };
+                Change::ReplaceCredential { expect: old.revision, new }
             };
-            match self.store.commit(Write::new(scope, change, entry, once)).await {
-                Ok(()) => return Ok(new),
-                Err(store::Error::Conflict) => {}
-                Err(store::Error::Repeated(done)) => {
-                    self.raced(intent, done)?;
-                    return Ok(self.find_credential(scope, id).await?.credential);
-                }
-                Err(error) => return Err(error.into()),
+            match self.commit(scope, intent, (id, new.uid), change, entry).await? {
+                Committed::Now => return Ok(new),
+                Committed::Before(done) => return self.credential_of(scope, &done).await,
+                Committed::Moved => {}
             }
         }
         Err(Error::VersionConflict)
@@ -93,6 +96,17 @@ impl CredentialChanges {
             labels: self.labels.clone().unwrap_or_else(|| old.labels.clone()),
             ..old.clone()
         }
+    }
+
+    /// Which fields change, for the audit entry. Values of configuration that matter most are named.
+    fn describe(&self, old: &Credential, new: &Credential) -> String {
+        let changed = [
+            (old.enabled != new.enabled).then(|| format!("enabled={}", new.enabled)),
+            (old.description != new.description).then(|| "description".to_owned()),
+            (old.labels != new.labels).then(|| "labels".to_owned()),
+            self.password.is_some().then(|| "password".to_owned()),
+        ];
+        changed.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
     fn check_immutable(&self, old: &Credential) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! `UpdateToken`: stage, ask the carrier, compare-and-set. A failed validation changes nothing.
 
 use super::get::check_etag;
+use super::intent::Committed;
 use super::{Error, Intent, Vault, place};
 use crate::access::{Scope, UpdateToken};
 use crate::audit::Entry;
@@ -8,7 +9,7 @@ use crate::crypto::Field;
 use crate::name::{Etag, ResourceId};
 use crate::provider::Provider;
 use crate::secret::SecretText;
-use crate::store::{self, Change, StoredProvider, Write};
+use crate::store::{Change, StoredProvider};
 use crate::upstream::Candidate;
 
 /// A token to replace the stored one.
@@ -31,12 +32,11 @@ impl Vault {
         update: TokenUpdate,
         intent: &Intent,
     ) -> Result<Provider, Error> {
-        if !update.validate_only
-            && let Some(done) = self.done_before(scope, intent).await?
-        {
-            return Ok(self.find_provider(scope, &done.resource_id).await?.provider);
+        let found = self.find_provider(scope, id).await;
+        if let Some(done) = self.done_before(scope, intent).await? {
+            return self.provider_of(scope, &done).await;
         }
-        let old = self.find_provider(scope, id).await?.provider;
+        let old = found?.provider;
         check_etag(update.etag.as_ref(), &old.etag())?;
         let candidate = Candidate::new(self.upstream_of(&old.kind)?, update.auth_token)
             .map_err(|problem| Error::field("auth_token", problem))?;
@@ -62,19 +62,16 @@ impl Vault {
         let entry = Entry {
             version_before: old.token_version,
             version_after: new.token_version,
+            detail: new.verification.status.as_str().to_owned(),
             ..self.entry_of(scope, intent, &new.name.to_string())
         };
-        let once = self.once(scope, intent, id, new.token_version);
         let new_row = StoredProvider { provider: new.clone(), token };
         let change = Change::ReplaceProvider { expect: old.revision, new: new_row };
-        // Not decided again on a conflict: somebody else's token may be newer than this one.
-        match self.store.commit(Write::new(scope, change, entry, once)).await {
-            Ok(()) => Ok(new),
-            Err(store::Error::Repeated(done)) => {
-                self.raced(intent, done)?;
-                Ok(self.find_provider(scope, id).await?.provider)
-            }
-            Err(error) => Err(error.into()),
+        match self.commit(scope, intent, (id, new.uid), change, entry).await? {
+            Committed::Now => Ok(new),
+            Committed::Before(done) => self.provider_of(scope, &done).await,
+            // Not decided again: somebody else's token may be newer than this one.
+            Committed::Moved => Err(Error::VersionConflict),
         }
     }
 }

@@ -25,6 +25,7 @@ impl Vault {
         let entry = Entry {
             version_before: provider.token_version,
             version_after: provider.token_version,
+            detail: provider.verification.status.as_str().to_owned(),
             ..self.entry_of(scope, &Intent::default(), &provider.name.to_string())
         };
         let change = Change::RecordVerification(provider);

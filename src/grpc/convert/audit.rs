@@ -16,6 +16,7 @@ pub(in crate::grpc) fn to_wire(linked: Linked) -> proto::AuditEntry {
         outcome: entry.outcome,
         version_before: count(entry.version_before),
         version_after: count(entry.version_after),
+        detail: entry.detail,
         request_id: entry.request_id,
         reason: entry.reason,
         peer: entry.actor.peer,

@@ -90,7 +90,18 @@ pub(in crate::grpc) fn changes(
     let mask = Mask::parse(
         mask,
         &["display_name"],
-        &["name", "twilio", "twilio.account_sid", "verification", "token_version", "etag"],
+        &[
+            "name",
+            "kind",
+            "twilio",
+            "twilio.account_sid",
+            "verification",
+            "token_version",
+            "token_update_time",
+            "create_time",
+            "update_time",
+            "etag",
+        ],
     )?;
     let mut changes = ProviderChanges::default();
     if mask.sets("display_name", provider.display_name.is_some()) {

@@ -97,6 +97,7 @@ CREATE TABLE audit_entry (
     outcome        TEXT    NOT NULL,
     version_before INTEGER NOT NULL,
     version_after  INTEGER NOT NULL,
+    detail         TEXT    NOT NULL,
     request_id     TEXT    NOT NULL,
     reason         TEXT    NOT NULL,
     PRIMARY KEY (chain, sequence)
@@ -110,6 +111,7 @@ CREATE TABLE idempotency (
     request_id  BLOB    NOT NULL,
     fingerprint BLOB    NOT NULL,
     resource_id TEXT    NOT NULL,
+    resource    BLOB    NOT NULL, -- uid: another resource may have taken the id since
     version     INTEGER NOT NULL,
     time        INTEGER NOT NULL,
     expire_time INTEGER NOT NULL,

@@ -1,9 +1,10 @@
-//! Checkpoints, on a thread and a connection of their own, so that no commit waits for one.
+//! Checkpoints, on a thread and a connection of their own: a commit waits for one for 50 ms at the most.
 //!
 //! The log keeps every page ever written until it is truncated, overwritten ciphertext included. So:
 //!
 //! - once a second, what is committed moves into the main file when the log is large (PASSIVE: blocks nobody);
 //! - 30 s after the first change since the last truncation, and at the stop, the log is cut to zero (TRUNCATE).
+//!   That holds the write lock while it waits for readers, so it waits briefly and tries again a second later.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,9 @@ use crate::store::OpenError;
 const TICK: Duration = Duration::from_secs(1);
 /// Half of the promised 60 s: the other half is for a truncation that readers held up.
 const TRUNCATE_AFTER: Duration = Duration::from_secs(30);
+/// How long a truncation may hold up commits while a reader is at work.
+const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE_AT_STOP: Duration = Duration::from_secs(1);
 const PASSIVE_FROM: u64 = 4 << 20;
 const TRUNCATE_FROM: u64 = 64 << 20;
 
@@ -43,8 +47,13 @@ pub(super) struct Checkpointer {
 
 impl Checkpointer {
     /// Starts the thread. A log that an unclean stop left behind is truncated like any other.
-    pub(super) fn start(connection: Connection, path: &Path) -> Result<Self, OpenError> {
-        let written = Notifier(Arc::new(AtomicBool::new(files::was_left_open(path))));
+    pub(super) fn start(
+        connection: Connection,
+        path: &Path,
+        unclean: bool,
+    ) -> Result<Self, OpenError> {
+        let written = Notifier(Arc::new(AtomicBool::new(unclean)));
+        connection.busy_timeout(PATIENCE).map_err(|source| files::damaged(path, &source))?;
         let (stop, stopped) = sync_channel(1);
         let log = files::beside(path, "-wal");
         let notifier = written.clone();
@@ -85,7 +94,8 @@ fn run(
         match stop.recv_timeout(TICK) {
             Ok(stopped) => {
                 if !planted(Defect::KeepRemnants) {
-                    checkpoint(connection, "TRUNCATE");
+                    connection.busy_timeout(PATIENCE_AT_STOP).ok();
+                    truncate(connection);
                 }
                 stopped.send(()).ok();
                 return;
@@ -99,13 +109,19 @@ fn run(
         let size = std::fs::metadata(log).map_or(0, |log| log.len());
         let due = oldest.is_some_and(|since| since.elapsed() >= TRUNCATE_AFTER);
         if due || size >= TRUNCATE_FROM {
-            if checkpoint(connection, "TRUNCATE") {
+            if truncate(connection) {
                 oldest = None;
             }
         } else if size >= PASSIVE_FROM {
             checkpoint(connection, "PASSIVE");
         }
     }
+}
+
+/// Whether the log was cut to zero. Most of the work is done before, while commits go on.
+fn truncate(connection: &Connection) -> bool {
+    checkpoint(connection, "PASSIVE");
+    checkpoint(connection, "TRUNCATE")
 }
 
 /// Whether the checkpoint reached its end.
@@ -115,6 +131,7 @@ fn checkpoint(connection: &Connection, mode: &'static str) -> bool {
         Ok(busy) => !busy,
         Err(error) => {
             tracing::warn!(%error, mode, "checkpoint the store");
+            files::exit_after_failed_fsync(&error);
             false
         }
     }

@@ -1,12 +1,13 @@
 //! The files of a store: making them, locking them, opening connections, migrations.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, InterruptHandle, OpenFlags, ffi, params};
 
 use crate::defect::{Defect, planted};
 use crate::store::{Identity, OpenError};
@@ -20,18 +21,36 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a connection waits for another one of this process: a checkpoint, at the worst.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Creates the file with its schema and the identity of a new vault.
+/// Marks a file as ours ("CVLT"), so that no other program's database is ever touched.
+const APPLICATION_ID: i32 = 0x4356_4c54;
+
+/// Creates the file with its schema and the identity of a new vault, wholly or not at all.
 pub(in crate::store) fn create(path: &Path, identity: &Identity) -> Result<(), OpenError> {
-    // Made here and not by SQLite, so that no one else can read it; -wal and -shm take over its mode.
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|source| {
+    let failed = |source: &dyn std::fmt::Display| {
         OpenError::new(
             format!("cannot create {}: {source}", path.display()),
-            "if a vault is there already, use it with `credvault serve`; otherwise choose another --data-dir",
+            "choose a --data-dir that you may write",
         )
-    })?;
-    let _lock = Lock::take(path)?;
-    let connection = connect(path)?;
+    };
+    if path.exists() {
+        return Err(OpenError::new(
+            format!("{} exists already", path.display()),
+            "use it with `credvault serve`, or choose another --data-dir",
+        ));
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| failed(&e))?;
+    }
+    let draft = beside(path, ".new");
+    fs::remove_file(&draft).or_else(absent_is_fine).map_err(|e| failed(&e))?;
+    // Made here and not by SQLite, so that no one else can read it; -wal and -shm take over its mode.
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft);
+    file.map_err(|e| failed(&e))?;
     let insert = || -> rusqlite::Result<()> {
+        let mut connection = Connection::open(&draft)?;
+        configure(&connection)?;
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        migrate(&mut connection, 0)?;
         connection.execute(
             "INSERT INTO vault (one, uid, dev, sealed_root, create_time) VALUES (1, ?1, ?2, ?3, ?4)",
             params![
@@ -41,58 +60,92 @@ pub(in crate::store) fn create(path: &Path, identity: &Identity) -> Result<(), O
                 identity.create_time.as_microsecond(),
             ],
         )?;
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        // The last connection moves its log into the file as it closes.
+        connection.close().map_err(|(_, error)| error)
     };
-    insert().map_err(|source| damaged(path, &source))
+    insert().map_err(|e| failed(&e))?;
+    // Unlike a rename, a link does not replace what somebody else made in between.
+    fs::hard_link(&draft, path).and_then(|()| fs::remove_file(&draft)).map_err(|e| failed(&e))
 }
 
-/// Opens a connection that may write, on a file that [`create`] made.
-pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
-    if !path.exists() {
-        return Err(OpenError::new(
+fn absent_is_fine(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Where a vault's file really lies: one vault has one lock, whatever links lead to it.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
+    path.canonicalize().map_err(|_| {
+        OpenError::new(
             format!("there is no vault at {}", path.display()),
             "make one with `credvault init`, or try `credvault dev`",
-        ));
-    }
-    connect(path)
+        )
+    })
 }
 
-fn connect(path: &Path) -> Result<Connection, OpenError> {
+/// Opens a connection that may write, on a file that [`create`] made, and migrates it.
+pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(OpenError::new(
             format!("SQLite {} can lose committed writes", rusqlite::version()),
             "build with the bundled SQLite, at least 3.51.3",
         ));
     }
+    let mode = fs::metadata(path).map_or(0, |file| file.permissions().mode());
+    if mode & 0o077 != 0 {
+        return Err(OpenError::new(
+            format!("others may read {} (mode {:04o})", path.display(), mode & 0o7777),
+            format!("run `chmod 600 {}`", path.display()),
+        ));
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let prepare = || -> rusqlite::Result<(Connection, i64)> {
+    let open = || -> rusqlite::Result<(Connection, i32, i64)> {
         let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "secure_delete", !planted(Defect::KeepRemnants))?;
-        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        harden(&connection)?;
+        let id = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
         let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        Ok((connection, version))
+        Ok((connection, id, version))
     };
-    let (mut connection, version) = prepare().map_err(|source| damaged(path, &source))?;
-    if !(0..=i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)).contains(&version) {
+    let (mut connection, id, version) = open().map_err(|source| damaged(path, &source))?;
+    if id != APPLICATION_ID {
+        return Err(OpenError::new(
+            format!("{} is not a Credvault store", path.display()),
+            "check --data-dir and --store; a new vault is made with `credvault init`",
+        ));
+    }
+    if version > i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX) {
         return Err(OpenError::new(
             format!("{} was written by a newer Credvault (schema {version})", path.display()),
             "start that version or a newer one",
         ));
     }
-    for (next, migration) in (1_i64..).zip(MIGRATIONS).filter(|(next, _)| *next > version) {
-        let mut migrate = || -> rusqlite::Result<()> {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(migration)?;
-            transaction.pragma_update(None, "user_version", next)?;
-            transaction.commit()
-        };
-        migrate().map_err(|source| damaged(path, &source))?;
-    }
+    let prepared = configure(&connection).and_then(|()| migrate(&mut connection, version));
+    prepared.map_err(|source| damaged(path, &source))?;
     Ok(connection)
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY)?;
+    // A file system that cannot share memory would silently keep another mode.
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| {
+        let mode: String = row.get(0)?;
+        let fits = mode.eq_ignore_ascii_case("wal");
+        let problem = "the file system cannot do WAL: keep the vault on a local disk";
+        fits.then_some(()).ok_or_else(|| rusqlite::Error::InvalidParameterName(problem.into()))
+    })?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "secure_delete", !planted(Defect::KeepRemnants))?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    harden(connection)
+}
+
+/// Applies the migrations after `version`, each in a transaction of its own.
+fn migrate(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {
+    for (next, migration) in (1_i64..).zip(MIGRATIONS).filter(|(next, _)| *next > version) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", next)?;
+        transaction.commit()?;
+    }
+    Ok(())
 }
 
 /// Opens a connection that can only read.
@@ -123,11 +176,6 @@ pub(super) fn damaged(path: &Path, source: &rusqlite::Error) -> OpenError {
     )
 }
 
-/// Whether the last process on this file did not close it: its log is still there.
-pub(super) fn was_left_open(path: &Path) -> bool {
-    fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
-}
-
 /// The WAL or lock file beside `path`.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -136,52 +184,81 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Checks the whole file after an unclean stop, while the server already answers.
-pub(super) fn check_in_background(path: &Path) {
-    tracing::warn!(
-        "the store was not closed; recovered from its log, checking it in the background"
-    );
-    let path = path.to_owned();
-    let check = move || match open_for_reading(&path)
-        .and_then(|connection| connection.query_row("PRAGMA quick_check", [], |row| row.get(0)))
-    {
-        Ok(verdict) if verdict == "ok" => tracing::info!("the store is sound"),
-        Ok::<String, _>(verdict) => {
-            tracing::error!(verdict, "the store is damaged: restore a backup");
+pub(super) fn check_in_background(path: &Path) -> Option<InterruptHandle> {
+    tracing::warn!("the store was not closed; it recovers from its log and is checked meanwhile");
+    let connection = open_for_reading(path)
+        .inspect_err(|error| tracing::error!(%error, "open the store for its check"))
+        .ok()?;
+    let interrupt = connection.get_interrupt_handle();
+    let check = move || {
+        let verdict = connection.query_row("PRAGMA quick_check", [], |row| row.get(0));
+        match verdict {
+            Ok(verdict) if verdict == "ok" => tracing::info!("the store is sound"),
+            Ok::<String, _>(verdict) => {
+                tracing::error!(verdict, "the store is damaged: restore a backup");
+            }
+            Err(error) => tracing::error!(%error, "check the store"),
         }
-        Err(error) => tracing::error!(%error, "check the store"),
     };
-    if let Err(error) = std::thread::Builder::new().name("quick-check".into()).spawn(check) {
-        tracing::error!(%error, "start the check of the store");
-    }
+    let spawned = std::thread::Builder::new().name("quick-check".into()).spawn(check);
+    spawned.inspect_err(|error| tracing::error!(%error, "start the check of the store")).ok()?;
+    Some(interrupt)
 }
 
 /// Holds the store for one process. The system lets go of it when the process ends, however it ends.
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+    /// Whether the process before did not close the store.
+    pub(super) unclean: bool,
 }
 
 impl Lock {
     /// Takes the lock beside `path`, or says that another process has it.
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         let lock = beside(path, ".lock");
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock);
-        let file = file.map_err(|source| {
+        let unusable = |source: &std::io::Error| {
             OpenError::new(
-                format!("cannot open the lock file {}: {source}", lock.display()),
-                "make a vault with `credvault init` first, or check --data-dir and its permissions",
+                format!("cannot use the lock file {}: {source}", lock.display()),
+                "keep the vault on a local disk, in a folder that you may write",
             )
-        })?;
+        };
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&lock).map_err(|source| unusable(&source))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(OpenError::new(
-                format!("another process uses the vault at {}", path.display()),
-                "stop it first (SIGTERM lets it finish its work), or choose another --data-dir",
-            )),
-            Err(TryLockError::Error(source)) => Err(OpenError::new(
-                format!("cannot lock {}: {source}", lock.display()),
-                "keep the vault on a local file system",
-            )),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::new(
+                    format!("another process uses the vault at {}", path.display()),
+                    "stop it first (SIGTERM lets it finish its work), or choose another --data-dir",
+                ));
+            }
+            Err(TryLockError::Error(source)) => return Err(unusable(&source)),
         }
+        // Emptied by a clean stop; whoever finds it written knows that there was none.
+        let unclean = file.metadata().is_ok_and(|lock| lock.len() > 0);
+        file.write_all(b"in use\n").map_err(|source| unusable(&source))?;
+        Ok(Self { file, unclean })
     }
+
+    /// Notes that the store was closed in order.
+    pub(super) fn closed(&self) {
+        self.file.set_len(0).ok();
+    }
+}
+
+/// Ends the process after a failed fsync: what the kernel says of the file afterwards cannot be trusted,
+/// and trying again could end in a false OK. The next start recovers from what the disk holds.
+pub(super) fn exit_after_failed_fsync(error: &rusqlite::Error) {
+    let code = error.sqlite_extended_error_code();
+    if matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)) {
+        exit("the disk did not confirm a flush");
+    }
+}
+
+/// Ends the process because the store cannot go on.
+#[expect(clippy::disallowed_methods, reason = "a half-dead process would answer as if it lived")]
+pub(super) fn exit(why: &'static str) -> ! {
+    tracing::error!(why, "ending; the next start recovers from what the disk holds");
+    std::process::exit(74); // EX_IOERR
 }

@@ -217,7 +217,7 @@ pub(super) fn list_audit_entries(
 ) -> Result<Page<Linked>> {
     let sql =
         "SELECT sequence, previous_hash, hash, time, principal, peer, method, resource, outcome,
-        version_before, version_after, request_id, reason FROM audit_entry
+        version_before, version_after, detail, request_id, reason FROM audit_entry
         WHERE chain = ?1 AND sequence > ?2 AND (?3 IS NULL OR resource = ?3) ORDER BY sequence";
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     page(connection, sql, params![chain.as_bytes(), after, resource], limit, |row| {
@@ -231,11 +231,12 @@ pub(super) fn list_audit_entries(
                 outcome: row.get(8)?,
                 version_before: count(row, 9)?,
                 version_after: count(row, 10)?,
-                request_id: row.get(11)?,
-                reason: row.get(12)?,
+                detail: row.get(11)?,
+                request_id: row.get(12)?,
+                reason: row.get(13)?,
             },
         };
-        Ok((linked, text_size(row, &[4, 5, 6, 7, 8, 11, 12])?))
+        Ok((linked, text_size(row, &[4, 5, 6, 7, 8, 11, 12, 13])?))
     })
 }
 
@@ -251,7 +252,7 @@ fn link(row: &Row<'_>) -> Result<Link> {
 }
 
 pub(super) fn done(connection: &Connection, key: &OnceKey, now: Timestamp) -> Result<Option<Done>> {
-    let sql = "SELECT fingerprint, resource_id, version, time, expire_time FROM idempotency
+    let sql = "SELECT fingerprint, resource_id, resource, version, time, expire_time FROM idempotency
         WHERE account = ?1 AND principal = ?2 AND method = ?3 AND request_id = ?4 AND expire_time > ?5";
     let now = now.as_microsecond();
     let key = params![key.account.as_bytes(), key.principal, key.method, key.request_id, now];
@@ -259,9 +260,10 @@ pub(super) fn done(connection: &Connection, key: &OnceKey, now: Timestamp) -> Re
         Ok(Done {
             fingerprint: row.get(0)?,
             resource_id: resource_id(row, 1)?,
-            version: count(row, 2)?,
-            time: time(row, 3)?,
-            expire_time: time(row, 4)?,
+            resource: uid(row, 2)?,
+            version: count(row, 3)?,
+            time: time(row, 4)?,
+            expire_time: time(row, 5)?,
         })
     })
 }

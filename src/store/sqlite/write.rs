@@ -92,7 +92,7 @@ fn insert_credential(
     new: &StoredCredential,
 ) -> Result<(), Error> {
     let StoredCredential { credential, password } = new;
-    execute(
+    insert(
         connection,
         "INSERT INTO credential (account, id, uid, username, realm, enabled, description, labels, version,
             revision, create_time, update_time, rotate_time, sealed)
@@ -114,7 +114,6 @@ fn insert_credential(
             password.as_bytes(),
         ],
     )
-    .map(drop)
 }
 
 fn replace_credential(
@@ -166,7 +165,7 @@ fn insert_provider(
     new: &StoredProvider,
 ) -> Result<(), Error> {
     let StoredProvider { provider, token } = new;
-    execute(
+    insert(
         connection,
         "INSERT INTO provider (account, id, uid, display_name, type, kind, status, verification,
             token_version, revision, token_update_time, create_time, update_time, sealed)
@@ -188,7 +187,6 @@ fn insert_provider(
             token.as_bytes(),
         ],
     )
-    .map(drop)
 }
 
 fn replace_provider(
@@ -213,7 +211,10 @@ fn replace_provider(
     )?;
     let rows = execute(
         connection,
-        "UPDATE provider SET display_name = ?5, status = ?6, verification = ?7, token_version = ?8,
+        "UPDATE provider SET display_name = ?5,
+            status = CASE WHEN token_version = ?8 THEN status ELSE ?6 END,
+            verification = CASE WHEN token_version = ?8 THEN verification ELSE ?7 END,
+            token_version = ?8,
             revision = ?9, token_update_time = ?10, update_time = ?11, sealed = ?12
          WHERE account = ?1 AND id = ?2 AND uid = ?3 AND revision = ?4",
         params![
@@ -279,12 +280,12 @@ fn delete(
 fn append(connection: &Connection, write: &Write) -> Result<(), Error> {
     let Write { chain, entry, .. } = write;
     let last = read::last_link(connection, chain.uid())?;
-    let link = audit::append(*chain, last.as_ref(), entry);
+    let link = audit::append(chain, last.as_ref(), entry);
     execute(
         connection,
         "INSERT INTO audit_entry (chain, sequence, previous_hash, hash, time, principal, peer, method,
-            resource, outcome, version_before, version_after, request_id, reason)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            resource, outcome, version_before, version_after, detail, request_id, reason)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         params![
             chain.uid().as_bytes(),
             number(link.sequence)?,
@@ -298,6 +299,7 @@ fn append(connection: &Connection, write: &Write) -> Result<(), Error> {
             entry.outcome,
             number(entry.version_before)?,
             number(entry.version_after)?,
+            entry.detail,
             entry.request_id,
             entry.reason,
         ],
@@ -310,8 +312,8 @@ fn remember(connection: &Connection, key: &OnceKey, done: &Done) -> Result<(), E
     execute(
         connection,
         "INSERT OR REPLACE INTO idempotency (account, principal, method, request_id, fingerprint,
-            resource_id, version, time, expire_time)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            resource_id, resource, version, time, expire_time)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
             key.account.as_bytes(),
             key.principal,
@@ -319,6 +321,7 @@ fn remember(connection: &Connection, key: &OnceKey, done: &Done) -> Result<(), E
             key.request_id,
             done.fingerprint,
             done.resource_id.as_str(),
+            done.resource.as_bytes(),
             number(done.version)?,
             done.time.as_microsecond(),
             done.expire_time.as_microsecond(),
@@ -327,20 +330,29 @@ fn remember(connection: &Connection, key: &OnceKey, done: &Done) -> Result<(), E
     .map(drop)
 }
 
-/// Forgets request ids whose time has passed, a bounded number at once.
-pub(super) fn forget_expired(connection: &Connection, now: jiff::Timestamp) -> Result<(), Error> {
+/// Forgets at most `limit` request ids whose time has passed.
+pub(super) fn forget_expired(
+    connection: &Connection,
+    now: jiff::Timestamp,
+    limit: usize,
+) -> Result<(), Error> {
     execute(
         connection,
         "DELETE FROM idempotency WHERE (account, principal, method, request_id) IN
-         (SELECT account, principal, method, request_id FROM idempotency WHERE expire_time <= ?1 LIMIT 1000)",
-        [now.as_microsecond()],
+         (SELECT account, principal, method, request_id FROM idempotency WHERE expire_time <= ?1 LIMIT ?2)",
+        params![now.as_microsecond(), i64::try_from(limit).unwrap_or(i64::MAX)],
     )
     .map(drop)
 }
 
 fn execute(connection: &Connection, sql: &str, arguments: impl Params) -> Result<usize, Error> {
-    let rows = connection.prepare_cached(sql)?.execute(arguments);
-    rows.map_err(|error| match error.sqlite_error().map(|error| error.extended_code) {
+    Ok(connection.prepare_cached(sql)?.execute(arguments)?)
+}
+
+/// Inserts a resource: its primary key is the id, and only a credential has a further unique key.
+fn insert(connection: &Connection, sql: &str, arguments: impl Params) -> Result<(), Error> {
+    let inserted = connection.prepare_cached(sql)?.execute(arguments);
+    inserted.map(drop).map_err(|error| match error.sqlite_extended_error_code() {
         Some(rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY) => Error::Taken(Taken::Id),
         Some(rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE) => Error::Taken(Taken::Username),
         _ => error.into(),

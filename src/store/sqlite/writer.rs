@@ -9,6 +9,7 @@
 //! - After a failed fsync nothing the kernel says about the file can be trusted: the process ends, and
 //!   the next one recovers from what is on the disk (the lesson of PostgreSQL's "fsyncgate", 2018).
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
@@ -17,7 +18,7 @@ use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
 
 use super::checkpoint::Notifier;
-use super::write;
+use super::{files, write};
 use crate::clock::Clock;
 use crate::defect::{Defect, planted};
 use crate::store::{Error, OpenError, Write};
@@ -27,9 +28,6 @@ const QUEUE: usize = 2048;
 
 /// Jobs of one commit: beyond, the flush no longer dominates and waiting callers only wait longer.
 const BATCH: usize = 256;
-
-/// Batches between two looks for expired request ids.
-const PRUNE_EVERY: u32 = 64;
 
 enum Message {
     Commit(Box<Job>),
@@ -57,7 +55,13 @@ impl Writer {
         connection.set_prepared_statement_cache_capacity(64);
         thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(connection, &messages, clock.as_ref(), &written))
+            .spawn(move || {
+                let work = || run(connection, &messages, clock.as_ref(), &written);
+                if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
+                    // Nothing could be written any more, and nobody would notice.
+                    files::exit("the writer of the store panicked");
+                }
+            })
             .map_err(|source| {
                 OpenError::new(
                     format!("cannot start the writer: {source}"),
@@ -97,14 +101,13 @@ fn run(
     clock: &dyn Clock,
     written: &Notifier,
 ) {
-    let mut batches = 0_u32;
     while let Ok(first) = messages.recv() {
         let mut jobs = Vec::new();
         let mut stop = None;
         for message in std::iter::once(first).chain(messages.try_iter().take(BATCH - 1)) {
             match message {
                 // A caller that has gone does not get its change any more.
-                Message::Commit(job) if job.answer.is_closed() => {}
+                Message::Commit(job) if job.answer.is_closed() && !job.write.is_record_only() => {}
                 Message::Commit(job) => jobs.push(*job),
                 Message::Stop(stopped) => {
                     stop = Some(stopped);
@@ -113,8 +116,7 @@ fn run(
             }
         }
         if !jobs.is_empty() {
-            batches = batches.wrapping_add(1);
-            commit(&connection, jobs, clock, batches.is_multiple_of(PRUNE_EVERY));
+            commit(&connection, jobs, clock);
             written.notify();
         }
         if let Some(stopped) = stop {
@@ -126,7 +128,7 @@ fn run(
 }
 
 /// Commits a batch and answers every job.
-fn commit(connection: &Connection, mut jobs: Vec<Job>, clock: &dyn Clock, prune: bool) {
+fn commit(connection: &Connection, mut jobs: Vec<Job>, clock: &dyn Clock) {
     if planted(Defect::AnswerBeforeCommit) {
         for job in &mut jobs {
             let (unheard, _) = oneshot::channel();
@@ -134,7 +136,7 @@ fn commit(connection: &Connection, mut jobs: Vec<Job>, clock: &dyn Clock, prune:
         }
         thread::sleep(std::time::Duration::from_millis(30));
     }
-    match transact(connection, &jobs, clock, prune) {
+    match transact(connection, &jobs, clock) {
         Ok(results) => {
             for (job, result) in jobs.into_iter().zip(results) {
                 job.answer.send(result).ok();
@@ -150,7 +152,7 @@ fn commit(connection: &Connection, mut jobs: Vec<Job>, clock: &dyn Clock, prune:
             for job in jobs {
                 job.answer.send(Err(again(&error))).ok();
             }
-            exit_after_failed_fsync(&error);
+            files::exit_after_failed_fsync(&error);
         }
     }
 }
@@ -160,7 +162,6 @@ fn transact(
     connection: &Connection,
     jobs: &[Job],
     clock: &dyn Clock,
-    prune: bool,
 ) -> rusqlite::Result<Vec<Result<(), Error>>> {
     let now = clock.now();
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -170,44 +171,39 @@ fn transact(
         let result = write::apply(connection, &job.write, now);
         if let Err(error) = &result {
             if connection.is_autocommit() {
-                return Err(whole_batch(error));
+                return Err(cause(error));
             }
             connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
         }
         connection.prepare_cached("RELEASE job")?.execute([])?;
         results.push(result);
     }
-    if prune && let Err(error) = write::forget_expired(connection, now) {
+    // Twice as many as can have been added: what expires is always less than what is forgotten.
+    if let Err(error) = write::forget_expired(connection, now, 2 * jobs.len()) {
         tracing::warn!(%error, "forget expired request ids");
         if connection.is_autocommit() {
-            return Err(whole_batch(&error));
+            return Err(cause(&error));
         }
     }
     connection.prepare_cached("COMMIT")?.execute([])?;
     Ok(results)
 }
 
-/// The error for a whole batch that SQLite rolled back on its own.
-fn whole_batch(error: &Error) -> rusqlite::Error {
-    let code = match error {
-        Error::Full(_) => ffi::SQLITE_FULL,
-        Error::Damaged(_) => ffi::SQLITE_CORRUPT,
-        _ => ffi::SQLITE_IOERR,
+/// SQLite's own error behind one of ours, for a batch that it rolled back as a whole.
+fn cause(error: &Error) -> rusqlite::Error {
+    let source = match error {
+        Error::Full(source) | Error::Unavailable(source) | Error::Damaged(source) => Some(source),
+        _ => None,
     };
+    let code = source
+        .and_then(|source| source.downcast_ref::<rusqlite::Error>())
+        .and_then(rusqlite::Error::sqlite_extended_error_code)
+        .unwrap_or(ffi::SQLITE_IOERR);
     rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some("the batch was rolled back".into()))
 }
 
 /// The same error once more, for the next job of the batch.
 fn again(error: &rusqlite::Error) -> Error {
-    let code = error.sqlite_error().map_or(ffi::SQLITE_ERROR, |error| error.extended_code);
+    let code = error.sqlite_extended_error_code().unwrap_or(ffi::SQLITE_ERROR);
     rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(error.to_string())).into()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a failed fsync must not be retried into a false OK")]
-fn exit_after_failed_fsync(error: &rusqlite::Error) {
-    let code = error.sqlite_error().map(|error| error.extended_code);
-    if matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)) {
-        tracing::error!("the disk did not confirm a flush: ending, to recover from what it holds");
-        std::process::exit(74); // EX_IOERR
-    }
 }
