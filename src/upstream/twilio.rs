@@ -22,7 +22,8 @@ pub(super) struct Twilio {
 /// What is read of Twilio's Account resource.
 #[derive(Deserialize)]
 struct Account {
-    sid: String,
+    /// An account without a SID is not the one that was asked for.
+    sid: Option<String>,
     status: String,
 }
 
@@ -49,7 +50,7 @@ impl Twilio {
         let account: Account =
             serde_json::from_slice(&answer.body).map_err(|_| Outage::Protocol)?;
         Ok(match account.status.as_str() {
-            _ if account.sid != account_sid.as_str() => Some(Refusal::SidMismatch),
+            _ if account.sid.as_deref() != Some(account_sid.as_str()) => Some(Refusal::SidMismatch),
             "active" => None,
             "suspended" | "closed" => Some(Refusal::AccountInactive),
             _ => return Err(Outage::Protocol),
