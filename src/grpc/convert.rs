@@ -88,6 +88,7 @@ pub(super) fn page(
 /// Which fields an update sets: those of the mask, or those that are present.
 pub(super) enum Mask {
     Present,
+    All,
     Named(Vec<String>),
 }
 
@@ -103,7 +104,7 @@ impl Mask {
             return Ok(Self::Present);
         }
         if paths == ["*"] {
-            return Ok(Self::Named(mutable.iter().map(|path| (*path).to_owned()).collect()));
+            return Ok(Self::All);
         }
         for path in &paths {
             if mutable.contains(&path.as_str()) {
@@ -123,10 +124,17 @@ impl Mask {
         Ok(Self::Named(paths))
     }
 
+    /// Whether the whole resource is meant, so that its immutable fields count as well (AIP-203): they
+    /// may be sent back as they were read, and not otherwise. A mask that names others skips them.
+    pub(super) fn is_whole(&self) -> bool {
+        !matches!(self, Self::Named(_))
+    }
+
     /// Whether a field is to be set; `present` says whether the request has it.
     pub(super) fn sets(&self, path: &str, present: bool) -> bool {
         match self {
             Self::Present => present,
+            Self::All => true,
             Self::Named(paths) => paths.iter().any(|named| named == path),
         }
     }

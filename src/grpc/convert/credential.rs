@@ -91,8 +91,7 @@ pub(in crate::grpc) fn changes(
     if mask.sets("labels", !credential.labels.is_empty()) {
         changes.labels = Some(labels("credential.labels", credential.labels)?);
     }
-    // AIP-203: an immutable field may be sent back as it was read, and a mask that names others skips it.
-    if matches!(mask, Mask::Present) {
+    if mask.is_whole() {
         if !credential.username.is_empty() {
             let username = field("credential.username", &credential.username, Username::parse)?;
             changes.username = Some(username);

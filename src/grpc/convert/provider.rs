@@ -107,7 +107,7 @@ pub(in crate::grpc) fn changes(
     if mask.sets("display_name", provider.display_name.is_some()) {
         changes.display_name = Some(display_name(&provider.display_name.unwrap_or_default())?);
     }
-    if matches!(mask, Mask::Present) {
+    if mask.is_whole() {
         changes.kind = provider.kind.map(kind_from_wire).transpose()?;
     }
     Ok(changes)
