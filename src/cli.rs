@@ -10,15 +10,19 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::server::StopSignal;
 
 const LEARN: &str = "\
 First steps:
-  credvault dev                                       try it: everything is made for you
-  credvault init                                      make a vault for real use
-  credvault tokens create --account acme --role rotator  let somebody in
-  credvault serve                                     take calls
+  credvault dev                                           try it: everything is made for you
+  credvault init                                          make a vault for real use
+  credvault tokens create --account acme --role rotator   let somebody in
+  credvault serve                                         take calls
 
-Every option is also an environment variable and a key of the configuration file; see README.md.";
+Options of the vault are also environment variables (shown beside them) and keys of the
+configuration file; README.md lists them.";
 
 /// A credential vault for telephony: issues, rotates, validates and uses SIP passwords and carrier tokens,
 /// and never gives them back.
@@ -77,20 +81,26 @@ fn note(text: impl fmt::Display) {
     writeln!(anstream::stderr(), "{text}").ok();
 }
 
-/// Done when the process is asked to stop: SIGTERM, or Ctrl-C.
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let wait = |kind| async move {
-        match signal(kind) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            // Without a handler the signal ends the process at once, which is safe, only less polite.
-            Err(_) => std::future::pending().await,
+/// What asks the process to stop: SIGTERM, or Ctrl-C.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+impl StopSignal for Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    };
-    tokio::select! {
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::interrupt()) => {}
     }
 }

@@ -33,7 +33,7 @@ pub struct StoreOptions {
     #[arg(long, env = "CREDVAULT_STORE", value_name = "URL")]
     pub store: Option<String>,
     /// File with the key-encryption keys; keep it out of the data folder and out of its backups
-    /// [default: ./credvault-data.key]
+    /// [default: ./credvault-data.key; dev keeps it inside]
     #[arg(long, env = "CREDVAULT_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// How much to log: error, warn, info, debug or trace [default: info]
@@ -142,19 +142,13 @@ impl Settings {
             .with_context(|| format!("cannot make the data folder {}", self.data_dir.display()))
     }
 
-    /// The key file that `credvault dev` makes beside its data.
-    pub fn dev_key_file(&self) -> KeyFile {
-        KeyFile::at(self.named_key_file.clone().unwrap_or_else(|| self.data_dir.join("dev.key")))
-    }
-
-    /// The key file for real use: named, or `DATA_DIR.key` beside the data folder.
-    pub fn key_file(&self) -> anyhow::Result<KeyFile> {
+    /// The key file: named; or beside the data folder, `DATA_DIR.key`; or for dev inside it.
+    pub fn key_file(&self, dev: bool) -> anyhow::Result<KeyFile> {
         if let Some(named) = &self.named_key_file {
             return Ok(KeyFile::at(named));
         }
-        let dev = self.dev_key_file();
-        if dev.path().exists() {
-            return Ok(dev);
+        if dev {
+            return Ok(KeyFile::at(self.data_dir.join("dev.key")));
         }
         let Some(name) = self.data_dir.file_name() else {
             bail!(
@@ -218,7 +212,7 @@ mod tests {
             from_file("data_dir = 'a'\n[upstream.twilio]\napi_url = 'http://127.0.0.1:9'").unwrap();
         assert_eq!(settings.data_dir, PathBuf::from("a"));
         assert_eq!(settings.store, Location::Sqlite("a/credvault.db".into()));
-        assert_eq!(settings.key_file().unwrap().path(), Path::new("a.key"));
+        assert_eq!(settings.key_file(false).unwrap().path(), Path::new("a.key"));
         assert_eq!(settings.listen.to_string(), LISTEN);
 
         let options = StoreOptions {

@@ -50,7 +50,7 @@ impl fmt::Display for ResourceId {
 /// The internal identity of an account, credential, provider or vault: 128 random bits, never reused.
 ///
 /// Ciphertext is bound to it, so a resource that is deleted and created again under the same name
-/// cannot be confused with its predecessor. It never leaves the process.
+/// cannot be confused with its predecessor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uid([u8; 16]);
 
@@ -140,7 +140,7 @@ pub struct Etag(String);
 
 impl Etag {
     /// The etag of a resource at a revision. The identity is part of it: a resource that was deleted and
-    /// created again never has an etag that its predecessor had.
+    /// created again does not have the etags of its predecessor.
     pub fn of(uid: &Uid, revision: u64) -> Self {
         let mark = uid.as_bytes().first_chunk::<4>().map_or(0, |b| u32::from_be_bytes(*b));
         Self(format!("\"{mark:08x}.{revision}\""))

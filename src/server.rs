@@ -28,33 +28,66 @@ const DRAIN: Duration = Duration::from_secs(7);
 /// How long the store may take to close.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// Makes a new vault: its identity and its root key, in an empty store.
-pub fn create_vault(settings: &Settings, key_file: &KeyFile, dev: bool) -> anyhow::Result<()> {
+/// Which kind of vault a command works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// One that `credvault dev` made, with its key beside it.
+    Dev,
+    /// One for real use.
+    Real,
+    /// Either.
+    Either,
+}
+
+/// Makes a new vault: its folders, its key file unless there is one, and a store with its identity.
+/// Returns whether the key file was made.
+pub fn create_vault(settings: &Settings, dev: bool) -> anyhow::Result<bool> {
+    if settings.store.exists() {
+        bail!(
+            "there is a vault at {} already; use it with `credvault {}`, or choose another --data-dir",
+            settings.store,
+            if dev { "dev" } else { "serve" }
+        );
+    }
+    settings.make_data_dir()?;
+    let key_file = settings.key_file(dev)?;
+    check_key_place(settings, &key_file, dev)?;
+    let made = !key_file.path().exists();
+    if made {
+        key_file.create()?;
+    }
     let keyring = key_file.load()?;
     let uid = Uid::from_bytes(random::bytes()?);
     let root = Sealer::create_root(&keyring, uid)?;
     let identity = Identity { uid, dev, root, create_time: SystemClock.now() };
     store::create(&settings.store, &identity)?;
-    Ok(())
+    Ok(made)
 }
 
 /// Opens a vault for this process alone.
 pub fn open_vault(
     settings: &Settings,
-    key_file: &KeyFile,
+    purpose: Purpose,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Vault> {
-    let keyring = key_file.load()?;
     let store = store::open(&settings.store, Arc::clone(&clock))?;
     let identity = store.identity();
-    let inside = key_file.path().canonicalize().ok().zip(settings.data_dir.canonicalize().ok());
-    if !identity.dev && inside.is_some_and(|(key, data)| key.starts_with(data)) {
-        bail!(
-            "the key file {} lies in the data folder, so whoever copies the data can read it; \
-             move it elsewhere and name it with --key-file",
-            key_file.path().display()
-        );
+    match (purpose, identity.dev) {
+        (Purpose::Dev, false) => bail!(
+            "the vault at {} was made for real use; start it with `credvault serve`, \
+             or choose another --data-dir",
+            settings.store
+        ),
+        (Purpose::Real, true) => bail!(
+            "the vault at {} was made by `credvault dev`, with its key beside it; \
+             make another with `credvault init --data-dir DIR`",
+            settings.store
+        ),
+        _ => {}
     }
+    let key_file = settings.key_file(identity.dev)?;
+    check_key_place(settings, &key_file, identity.dev)?;
+    let keyring = key_file.load()?;
     let sealer = Sealer::open_vault(keyring, identity.uid, &identity.root).map_err(|_| {
         anyhow::anyhow!(
             "the key file {} does not open this vault; name the one it was made with by --key-file",
@@ -65,6 +98,20 @@ pub fn open_vault(
     Ok(Vault::new(store, sealer, upstreams, clock))
 }
 
+/// A copy of the data must not bring the key along.
+fn check_key_place(settings: &Settings, key_file: &KeyFile, dev: bool) -> anyhow::Result<()> {
+    let folder = key_file.path().parent().and_then(|folder| folder.canonicalize().ok());
+    let data = settings.data_dir.canonicalize().ok();
+    if !dev && folder.zip(data).is_some_and(|(folder, data)| folder.starts_with(data)) {
+        bail!(
+            "the key file {} lies in the data folder, so whoever copies the data has the key as well; \
+             choose a place outside with --key-file",
+            key_file.path().display()
+        );
+    }
+    Ok(())
+}
+
 /// Binds the address to take calls on.
 pub async fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
     TcpListener::bind(settings.listen).await.with_context(|| {
@@ -72,21 +119,27 @@ pub async fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Answers calls until `stop` is done, then drains and closes the vault.
+/// What asks a server to stop. Asked a second time, it stops without waiting for anybody.
+pub trait StopSignal {
+    /// Done when the server is asked to stop, once more at each call.
+    fn next(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Answers calls until it is asked to stop, then drains and closes the vault.
 pub async fn serve(
     listener: TcpListener,
     vault: Arc<Vault>,
-    stop: impl Future<Output = ()>,
+    mut stop: impl StopSignal,
 ) -> anyhow::Result<()> {
     let (front, health) = grpc::front(Arc::clone(&vault))?;
     health.set_serving(true).await;
     let mut connections = connections::Connections::new(front);
-    connections.accept_until(&listener, stop).await;
+    connections.accept_until(&listener, stop.next()).await;
 
     tracing::info!("stopping: finishing the calls in progress");
     health.set_serving(false).await;
     drop(listener);
-    connections.drain(DRAIN).await;
+    connections.drain(DRAIN, stop.next()).await;
     if tokio::time::timeout(CLOSE, vault.close()).await.is_err() {
         tracing::error!("the store did not close in time; the next start recovers from its log");
     }

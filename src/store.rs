@@ -42,6 +42,23 @@ impl Location {
     }
 }
 
+impl Location {
+    /// Whether there is a store already.
+    pub fn exists(&self) -> bool {
+        match self {
+            Self::Sqlite(path) => path.exists(),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
 /// Creates an empty store with the identity of a new vault. Refuses to touch one that exists.
 pub fn create(location: &Location, identity: &Identity) -> Result<(), OpenError> {
     match location {
@@ -163,6 +180,13 @@ pub enum Change {
         expire_time: Timestamp,
         /// What it may do there.
         roles: Vec<Role>,
+    },
+    /// The end of a token, if there is one of this id.
+    RevokeApiToken {
+        /// The token's public part.
+        token: TokenId,
+        /// When; an earlier time stays.
+        time: Timestamp,
     },
     /// A new credential. [`Error::Taken`] when its id or its username is taken.
     CreateCredential(StoredCredential),

@@ -14,6 +14,7 @@ mod get;
 mod intent;
 mod issued;
 mod list;
+mod revoke_api_token;
 mod rotate_credential;
 mod update_credential;
 mod update_provider;

@@ -25,6 +25,14 @@ impl TokenId {
         Self(bytes)
     }
 
+    /// Parses an id as it is printed.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let mut id = Self([0; 12]);
+        hex::decode_to_slice(text, &mut id.0)
+            .map(|()| id)
+            .map_err(|_| Invalid("must be 24 hexadecimal digits"))
+    }
+
     /// The principal that this token stands for.
     pub fn principal(&self) -> String {
         format!("token:{self}")

@@ -6,18 +6,18 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use jiff::SignedDuration;
 
-use super::{say, stop_signal};
+use super::{Signals, say};
 use crate::access::{LocalOperator, Role};
 use crate::clock::SystemClock;
 use crate::config::{ServeOptions, Settings};
 use crate::crypto::random;
 use crate::name::ResourceId;
-use crate::store::Location;
+use crate::server::{self, Purpose};
+use crate::telemetry;
 use crate::vault::Vault;
-use crate::{server, telemetry};
 
 /// Try Credvault on this machine: makes a vault, a key and a token on the first start, keeps them after
 ///
@@ -32,27 +32,16 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.options.resolve()?;
     telemetry::start(settings.log);
-    let Location::Sqlite(file) = &settings.store;
-    let key_file = settings.dev_key_file();
-    if !file.exists() {
-        settings.make_data_dir()?;
-        if !key_file.path().exists() {
-            key_file.create()?;
-        }
-        server::create_vault(&settings, &key_file, true)?;
+    if !settings.store.exists() {
+        server::create_vault(&settings, true)?;
     }
+    let vault = server::open_vault(&settings, Purpose::Dev, Arc::new(SystemClock))?;
+    let vault = Arc::new(vault);
     let listener = server::listen(&settings).await?;
-    let vault = Arc::new(server::open_vault(&settings, &key_file, Arc::new(SystemClock))?);
-    if !vault.is_dev() {
-        bail!(
-            "the vault in {} was made for real use; start it with `credvault serve`, or choose another --data-dir",
-            settings.data_dir.display()
-        );
-    }
     let token_file = settings.data_dir.join("dev.token");
     ensure_token(&vault, &token_file).await?;
     introduce(&settings, listener.local_addr()?, &token_file)?;
-    server::serve(listener, vault, stop_signal()).await
+    server::serve(listener, vault, Signals::listen()?).await
 }
 
 /// Keeps the token of an earlier start while it is good; otherwise makes one.

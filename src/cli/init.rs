@@ -1,10 +1,7 @@
 //! `credvault init`: a vault for real use.
 
-use anyhow::Context as _;
-
 use super::say;
 use crate::config::StoreOptions;
-use crate::crypto::kek_source::KekSource as _;
 use crate::{server, telemetry};
 
 /// Make a vault for real use: its key file and its empty store
@@ -20,16 +17,9 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.options.resolve()?;
     telemetry::start(settings.log);
-    settings.make_data_dir()?;
-    let key_file = settings.key_file()?;
-    let made = if key_file.path().exists() {
-        key_file.load().context("the key file exists but cannot be used")?;
-        "used as it was"
-    } else {
-        key_file.create()?;
-        "made; back it up apart from the data"
-    };
-    server::create_vault(&settings, &key_file, false)?;
+    let made = server::create_vault(&settings, false)?;
+    let key_file = settings.key_file(false)?;
+    let made = if made { "made; back it up apart from the data" } else { "used as it was" };
     let good = anstyle::AnsiColor::Green.on_default().bold();
     say(format_args!(
         "{good}A new vault is ready.{good:#}

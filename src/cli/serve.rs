@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::bail;
-
-use super::stop_signal;
+use super::Signals;
 use crate::clock::SystemClock;
 use crate::config::ServeOptions;
-use crate::{server, telemetry};
+use crate::server::{self, Purpose};
+use crate::telemetry;
 
 /// Take calls on a vault that `credvault init` made
 ///
@@ -21,16 +20,8 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.options.resolve()?;
     telemetry::start(settings.log);
-    let key_file = settings.key_file()?;
-    let vault = server::open_vault(&settings, &key_file, Arc::new(SystemClock))?;
-    if vault.is_dev() {
-        bail!(
-            "the vault in {} was made by `credvault dev`, with its key beside it; \
-             make another with `credvault init --data-dir DIR`",
-            settings.data_dir.display()
-        );
-    }
+    let vault = server::open_vault(&settings, Purpose::Real, Arc::new(SystemClock))?;
     let listener = server::listen(&settings).await?;
     tracing::info!(address = %listener.local_addr()?, "taking calls");
-    server::serve(listener, Arc::new(vault), stop_signal()).await
+    server::serve(listener, Arc::new(vault), Signals::listen()?).await
 }

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Subcommand, builder::PossibleValuesParser};
 use jiff::SignedDuration;
 
 use super::{note, say};
+use crate::access::api_token::TokenId;
 use crate::access::{LocalOperator, Role};
 use crate::clock::SystemClock;
 use crate::config::StoreOptions;
 use crate::name::ResourceId;
-use crate::{server, telemetry};
+use crate::server::{self, Purpose};
+use crate::telemetry;
 
 /// Manage API tokens (the server must be stopped)
 #[derive(Debug, clap::Args)]
@@ -23,6 +25,16 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Create(CreateArgs),
+    Revoke(RevokeArgs),
+}
+
+/// Revoke a token: from then on it opens nothing
+#[derive(Debug, clap::Args)]
+struct RevokeArgs {
+    /// The token's id: what stands between `cv1_` and the next `_`, and in audit entries behind `token:`
+    id: String,
+    #[command(flatten)]
+    options: StoreOptions,
 }
 
 /// Make a token for one account and print it, this once; makes the account if there is none
@@ -46,6 +58,7 @@ struct CreateArgs {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Create(args) => create(args).await,
+        Command::Revoke(args) => revoke(args).await,
     }
 }
 
@@ -53,13 +66,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
 async fn create(args: CreateArgs) -> anyhow::Result<()> {
     let settings = args.options.resolve()?;
     telemetry::start(settings.log);
-    let account =
-        ResourceId::parse(&args.account).with_context(|| format!("account {}", args.account))?;
-    let roles: Vec<Role> = args.roles.iter().filter_map(|name| Role::parse(name)).collect();
-    if roles.is_empty() {
-        bail!("name at least one role with --role");
-    }
-    let vault = server::open_vault(&settings, &settings.key_file()?, Arc::new(SystemClock))?;
+    let id = args.account.strip_prefix("accounts/").unwrap_or(&args.account);
+    let account = ResourceId::parse(id).with_context(|| format!("account {}", args.account))?;
+    let named = |role: &Role| args.roles.iter().any(|name| name == role.as_str());
+    let roles: Vec<Role> = Role::ALL.map(|(role, _)| role).into_iter().filter(named).collect();
+    let vault = server::open_vault(&settings, Purpose::Either, Arc::new(SystemClock))?;
     let lifetime = SignedDuration::from_hours(24 * i64::from(args.days));
     let operator = LocalOperator::beside_the_store();
     let made = vault.add_api_token(&operator, &account, &roles, lifetime).await;
@@ -72,5 +83,17 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
         args.roles.join(", "),
         args.days
     ));
+    Ok(())
+}
+
+async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
+    let settings = args.options.resolve()?;
+    telemetry::start(settings.log);
+    let id = TokenId::parse(&args.id).with_context(|| "token id".to_owned())?;
+    let vault = server::open_vault(&settings, Purpose::Either, Arc::new(SystemClock))?;
+    let revoked = vault.revoke_api_token(&LocalOperator::beside_the_store(), &id).await;
+    vault.close().await;
+    revoked?;
+    note(format_args!("token {id} is revoked"));
     Ok(())
 }

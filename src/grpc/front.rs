@@ -1,6 +1,7 @@
 //! The front door: what happens to every call before and after its service.
 //!
-//! Deadline → panic isolation → authentication → frame check → service → one log line. Health is open to
+//! Deadline → panic isolation → size of the metadata → authentication → frame check → service → one log
+//! line. Health is open to
 //! everybody, reflection to everybody in dev, everything else to callers with a valid API token only, so
 //! that an unknown peer cannot even find out which methods exist.
 
@@ -18,11 +19,15 @@ use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use super::frame::{Checked, Messages};
+use super::status;
 use crate::access::Caller;
 use crate::vault::{Error, Vault};
 
 /// The longest that a call may take; a caller's shorter deadline wins.
 const DEADLINE: Duration = Duration::from_secs(8);
+
+/// The largest metadata of a call. HTTP/2 itself takes twice as much, so that it is refused with a status.
+const MAX_HEADERS: usize = 8 * 1024;
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
 const REFLECTION: &str = "/grpc.reflection.";
@@ -64,6 +69,9 @@ impl Front {
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     {
+        if header_size(request.headers()) > MAX_HEADERS {
+            return Err(status::headers_too_large(MAX_HEADERS));
+        }
         let path = request.uri().path();
         let open =
             path.starts_with(HEALTH) || (path.starts_with(REFLECTION) && self.vault.is_dev());
@@ -85,6 +93,11 @@ impl Front {
         let token = bearer(headers).ok_or(Error::Unauthenticated)?;
         self.vault.authenticate(token, peer).await
     }
+}
+
+/// Names and values together, as HTTP/2 counts them (RFC 9113 §6.5.2).
+fn header_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 /// The one bearer token of a call. Two `authorization` values are none: it would be unclear whose call it is.

@@ -95,6 +95,13 @@ pub(super) fn malformed_message(problem: &'static str) -> Status {
     Status::with_error_details(Code::InvalidArgument, problem, details)
 }
 
+/// For metadata above the limit.
+pub(super) fn headers_too_large(limit: usize) -> Status {
+    let details = details("MESSAGE_TOO_LARGE", HashMap::new());
+    let message = format!("a call may have at most {limit} bytes of metadata");
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 /// For a message above the limit.
 pub(super) fn message_too_large(limit: u32) -> Status {
     let details = details("MESSAGE_TOO_LARGE", HashMap::new());

@@ -18,6 +18,9 @@ use crate::grpc::Front;
 /// Connections at the same time. Further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 512;
 
+/// How long a new connection may take to its first request. A silent one would hold its place for ever.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
+
 /// How long to wait before accepting again after an error that only time mends (EMFILE, ENFILE).
 const BACK_OFF: Duration = Duration::from_millis(100);
 
@@ -65,11 +68,16 @@ impl Connections {
         }
     }
 
-    /// Lets calls in progress finish, for at most `limit`; then cuts what is left.
-    pub(super) async fn drain(mut self, limit: Duration) {
+    /// Lets calls in progress finish, for at most `limit` or until `hurry`; then cuts what is left.
+    pub(super) async fn drain(mut self, limit: Duration, hurry: impl Future<Output = ()>) {
         self.draining.send_replace(true);
         let finished = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(limit, finished).await.is_err() {
+        let cut = tokio::select! {
+            () = finished => false,
+            () = tokio::time::sleep(limit) => true,
+            () = hurry => true,
+        };
+        if cut {
             tracing::warn!(left = self.tasks.len(), "cutting connections that did not finish");
             self.tasks.shutdown().await;
         }
@@ -86,8 +94,10 @@ async fn serve(
     // Answers are small and somebody waits for each.
     stream.set_nodelay(true).ok();
     let address = peer.ip().to_string();
+    let (asked, first_request) = watch::channel(false);
     let service = service_fn(move |request| {
         let (front, address) = (front.clone(), address.clone());
+        asked.send_if_modified(|asked| !std::mem::replace(asked, true));
         async move { Ok::<_, Infallible>(front.answer(request, address).await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -95,7 +105,7 @@ async fn serve(
         .max_concurrent_streams(64)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(256)
-        .max_header_list_size(8 * 1024)
+        .max_header_list_size(16 * 1024)
         .max_frame_size(16 * 1024)
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(256 * 1024)
@@ -103,8 +113,16 @@ async fn serve(
         .keep_alive_timeout(Duration::from_secs(20))
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
+    let silent = async {
+        let mut first_request = first_request;
+        let asked = first_request.wait_for(|asked| *asked);
+        if tokio::time::timeout(FIRST_REQUEST, asked).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
     let ended = tokio::select! {
         ended = &mut connection => ended,
+        () = silent => return,
         () = async { drop(draining.wait_for(|draining| *draining).await) } => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -36,26 +36,35 @@ impl Twilio {
         &self,
         account_sid: &AccountSid,
         token: &SecretText,
-    ) -> Result<Option<Refusal>, Outage> {
+    ) -> Result<Finding, Outage> {
         let file = format!("{}.json", account_sid.as_str());
         let url = self.api_url.join(&["2010-04-01", "Accounts", &file]);
         let answer = self.http.get(url, account_sid.as_str(), token).await?;
         match answer.status.as_u16() {
             200 => {}
-            401 => return Ok(Some(Refusal::RejectedToken)),
-            403 => return Ok(Some(Refusal::AccountInactive)),
-            404 => return Ok(Some(Refusal::AccountNotFound)),
+            401 => return Ok(Finding::Refused(Refusal::RejectedToken)),
+            403 => return Ok(Finding::Inactive { token_accepted: false }),
+            404 => return Ok(Finding::Refused(Refusal::AccountNotFound)),
             _ => return Err(Outage::Protocol),
         }
         let account: Account =
             serde_json::from_slice(&answer.body).map_err(|_| Outage::Protocol)?;
         Ok(match account.status.as_str() {
-            _ if account.sid.as_deref() != Some(account_sid.as_str()) => Some(Refusal::SidMismatch),
-            "active" => None,
-            "suspended" | "closed" => Some(Refusal::AccountInactive),
+            _ if account.sid.as_deref() != Some(account_sid.as_str()) => {
+                Finding::Refused(Refusal::SidMismatch)
+            }
+            "active" => Finding::Good,
+            "suspended" | "closed" => Finding::Inactive { token_accepted: true },
             _ => return Err(Outage::Protocol),
         })
     }
+}
+
+/// What Twilio's answer says.
+enum Finding {
+    Good,
+    Inactive { token_accepted: bool },
+    Refused(Refusal),
 }
 
 #[async_trait]
@@ -74,34 +83,31 @@ impl Upstream for Twilio {
 
     async fn ask(&self, kind: &Kind, token: &SecretText) -> Result<Verdict, Outage> {
         let Kind::Twilio { account_sid } = kind;
-        let refusal = self.ask_account(account_sid, token).await?;
-        let accepted =
-            ("credentials", CheckStatus::Passed, "Twilio accepts the token for this account");
-        let checks = match refusal {
-            None => {
-                vec![accepted, ("account_active", CheckStatus::Passed, "the account is active")]
+        let passed = (CheckStatus::Passed, "Twilio accepts the token for this account");
+        let (refusal, credentials, account_active) = match self
+            .ask_account(account_sid, token)
+            .await?
+        {
+            Finding::Good => (None, passed, (CheckStatus::Passed, "the account is active")),
+            Finding::Inactive { token_accepted } => {
+                let unknown = "not known: Twilio checks no token of an account that is not active";
+                let skipped = (CheckStatus::Skipped, unknown);
+                let reopen = "the account is suspended or closed: reopen it in the Twilio Console";
+                (
+                    Some(Refusal::AccountInactive),
+                    if token_accepted { passed } else { skipped },
+                    (CheckStatus::Failed, reopen),
+                )
             }
-            Some(Refusal::AccountInactive) => vec![
-                (
-                    "credentials",
-                    CheckStatus::Skipped,
-                    "Twilio accepts no token while the account is not active",
-                ),
-                (
-                    "account_active",
-                    CheckStatus::Failed,
-                    "the account is suspended or closed: reopen it in the Twilio Console",
-                ),
-            ],
-            Some(refusal) => vec![
-                ("credentials", CheckStatus::Failed, what_to_do(refusal)),
-                (
-                    "account_active",
-                    CheckStatus::Skipped,
-                    "not checked, since the credentials failed",
-                ),
-            ],
+            Finding::Refused(refusal) => (
+                Some(refusal),
+                (CheckStatus::Failed, what_to_do(refusal)),
+                (CheckStatus::Skipped, "not checked, since the credentials failed"),
+            ),
         };
+        let check = |name, (status, message)| (name, status, message);
+        let checks =
+            vec![check("credentials", credentials), check("account_active", account_active)];
         Ok(Verdict { refusal, checks })
     }
 }

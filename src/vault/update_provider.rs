@@ -37,7 +37,7 @@ impl Vault {
             check_etag(etag, &old.etag())?;
             if changes.kind.as_ref().is_some_and(|kind| *kind != old.kind) {
                 let rule = Invalid("is immutable: create another provider and delete this one");
-                return Err(Error::field("provider.kind", rule));
+                return Err(Error::field("provider.twilio.account_sid", rule));
             }
             let display_name = changes.display_name.clone();
             let mut new = Provider {

@@ -6,6 +6,15 @@
     clippy::panic,
     reason = "a test that meets the unexpected should stop there"
 )]
+#![expect(clippy::disallowed_types, reason = "tests look at statuses and into the file itself")]
 
+mod access;
+mod audit;
+mod bad_input;
 mod credentials;
+mod idempotency;
+mod lists;
+mod providers;
+mod races;
 mod support;
+mod upstream_faults;

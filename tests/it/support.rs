@@ -1,6 +1,8 @@
 //! What the tests share: a vault in this process with a clock of its own, a vault as a process of its own,
 //! and clients for both.
 
+pub(crate) mod calls;
+pub(crate) mod database;
 pub(crate) mod process;
 
 #[path = "../../examples/fake-twilio.rs"]
@@ -19,7 +21,7 @@ use credvault::grpc::proto::credential_service_client::CredentialServiceClient;
 use credvault::grpc::proto::provider_service_client::ProviderServiceClient;
 use credvault::grpc::proto::use_service_client::UseServiceClient;
 use credvault::name::ResourceId;
-use credvault::server;
+use credvault::server::{self, Purpose, StopSignal};
 use credvault::vault::Vault;
 use fake_twilio::FakeTwilio;
 use jiff::{SignedDuration, Timestamp};
@@ -31,15 +33,15 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// Puts a bearer token on every call; an empty one puts none.
+/// Puts bearer tokens on every call: a header for each line, none when it is empty.
 #[derive(Clone)]
 pub(crate) struct Bearer(pub(crate) String);
 
 impl tonic::service::Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if !self.0.is_empty() {
-            let value: MetadataValue<_> = format!("Bearer {}", self.0).parse().unwrap();
-            request.metadata_mut().insert("authorization", value);
+        for token in self.0.lines() {
+            let value: MetadataValue<_> = format!("Bearer {token}").parse().unwrap();
+            request.metadata_mut().append("authorization", value);
         }
         Ok(request)
     }
@@ -72,6 +74,18 @@ pub(crate) fn channel(address: SocketAddr) -> Channel {
     Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy()
 }
 
+/// Stops a server once.
+struct Stopped(Option<oneshot::Receiver<()>>);
+
+impl StopSignal for Stopped {
+    async fn next(&mut self) {
+        match self.0.take() {
+            Some(stopped) => drop(stopped.await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// A vault served in this process on a real loopback port, with a real SQLite file, a fake Twilio, and a
 /// clock that stands still.
 pub(crate) struct TestVault {
@@ -90,24 +104,21 @@ impl TestVault {
         let dir = tempfile::tempdir().unwrap();
         let twilio = FakeTwilio::start().await;
         let settings = settings(dir.path(), &twilio);
-        settings.make_data_dir().unwrap();
-        settings.key_file().unwrap().create().unwrap();
-        server::create_vault(&settings, &settings.key_file().unwrap(), false).unwrap();
+        server::create_vault(&settings, false).unwrap();
         let clock = Arc::new(MockClock::at("2026-05-01T12:00:00Z".parse().unwrap()));
         Self::serve(dir, twilio, clock).await
     }
 
     async fn serve(dir: tempfile::TempDir, twilio: FakeTwilio, clock: Arc<MockClock>) -> Self {
         let settings = settings(dir.path(), &twilio);
-        let dyn_clock: Arc<dyn Clock> = clock.clone();
-        let vault = server::open_vault(&settings, &settings.key_file().unwrap(), dyn_clock);
+        let dyn_clock: Arc<dyn Clock> = Arc::<MockClock>::clone(&clock);
+        let vault = server::open_vault(&settings, Purpose::Real, dyn_clock);
         let vault = Arc::new(vault.unwrap());
         let listener = server::listen(&settings).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(server::serve(listener, vault.clone(), async {
-            stopped.await.ok();
-        }));
+        let stop_signal = Stopped(Some(stopped));
+        let served = tokio::spawn(server::serve(listener, Arc::clone(&vault), stop_signal));
         Self { address, clock, vault, twilio, dir, stop, served }
     }
 
@@ -177,6 +188,26 @@ pub(crate) fn refusal<T>(result: Result<T, Status>) -> (Code, String, ErrorDetai
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
     (status.code(), reason, details)
+}
+
+/// How a call ended: `OK`, or code and reason, with field and retry delay where there are any.
+pub(crate) fn outcome<T>(result: &Result<T, Status>) -> String {
+    let Err(status) = result else { return "OK".to_owned() };
+    let details = status.get_error_details();
+    let reason = details.error_info().map_or("?", |info| info.reason.as_str());
+    let mut outcome = format!("{:?} {reason}", status.code());
+    for violation in details.bad_request().iter().flat_map(|bad| &bad.field_violations) {
+        outcome.extend([" ", &violation.field]);
+    }
+    if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
+        outcome.extend([" retry ".to_owned(), delay.as_secs().to_string(), "s".to_owned()]);
+    }
+    outcome
+}
+
+/// A request id: the UUID4 of this number.
+pub(crate) fn uuid(number: u64) -> String {
+    format!("00000000-0000-4000-8000-{number:012x}")
 }
 
 /// The response of a phone, computed apart from the service's own code.

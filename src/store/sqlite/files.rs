@@ -32,12 +32,6 @@ pub(in crate::store) fn create(path: &Path, identity: &Identity) -> Result<(), O
             "choose a --data-dir that you may write",
         )
     };
-    if path.exists() {
-        return Err(OpenError::new(
-            format!("{} exists already", path.display()),
-            "use it with `credvault serve`, or choose another --data-dir",
-        ));
-    }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| failed(&e))?;
     }

@@ -35,6 +35,14 @@ fn change(connection: &Connection, account: Uid, change: &Change) -> Result<(), 
         Change::AddApiToken { account, token, hash, expire_time, roles } => {
             add_api_token(connection, account, token, hash, *expire_time, roles)
         }
+        Change::RevokeApiToken { token, time } => {
+            let rows = execute(
+                connection,
+                "UPDATE api_token SET revoke_time = coalesce(revoke_time, ?2) WHERE id = ?1",
+                params![token.to_string(), time.as_microsecond()],
+            )?;
+            exactly_one(rows)
+        }
         Change::CreateCredential(new) => insert_credential(connection, account, new),
         Change::ReplaceCredential { expect, new } => {
             replace_credential(connection, account, *expect, new)

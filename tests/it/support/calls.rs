@@ -1,0 +1,167 @@
+//! Every RPC as a value, and the short way to the answers that tests look at.
+
+use credvault::grpc::proto::*;
+use tonic::Status;
+use tonic::service::interceptor::InterceptedService;
+
+use super::{Bearer, Clients, TestVault, channel};
+
+macro_rules! calls {
+    ($($rpc:ident: $service:ident.$function:ident($request:ident);)*) => {
+        /// A request of some RPC, for tables.
+        #[derive(Clone)]
+        pub(crate) enum Call {
+            $($rpc($request),)*
+        }
+
+        impl Call {
+            /// Makes the call; the answer itself does not matter.
+            pub(crate) async fn send(self, clients: &Clients) -> Result<(), Status> {
+                let clients = clients.clone();
+                match self {
+                    $(Self::$rpc(request) => {
+                        let mut client = clients.$service;
+                        client.$function(request).await.map(drop)
+                    })*
+                }
+            }
+
+            /// The RPC's name.
+            pub(crate) fn method(&self) -> &'static str {
+                match self {
+                    $(Self::$rpc(_) => stringify!($rpc),)*
+                }
+            }
+        }
+
+        $(impl From<$request> for Call {
+            fn from(request: $request) -> Self {
+                Self::$rpc(request)
+            }
+        })*
+    };
+}
+
+calls! {
+    CreateCredential: credentials.create_credential(CreateCredentialRequest);
+    GetCredential: credentials.get_credential(GetCredentialRequest);
+    ListCredentials: credentials.list_credentials(ListCredentialsRequest);
+    UpdateCredential: credentials.update_credential(UpdateCredentialRequest);
+    RotateCredential: credentials.rotate_credential(RotateCredentialRequest);
+    DeleteCredential: credentials.delete_credential(DeleteCredentialRequest);
+    CreateProvider: providers.create_provider(CreateProviderRequest);
+    GetProvider: providers.get_provider(GetProviderRequest);
+    ListProviders: providers.list_providers(ListProvidersRequest);
+    UpdateProvider: providers.update_provider(UpdateProviderRequest);
+    UpdateToken: providers.update_token(UpdateTokenRequest);
+    VerifyProvider: providers.verify_provider(VerifyProviderRequest);
+    DeleteProvider: providers.delete_provider(DeleteProviderRequest);
+    VerifySipDigest: uses.verify_sip_digest(VerifySipDigestRequest);
+    ListAuditEntries: audit.list_audit_entries(ListAuditEntriesRequest);
+}
+
+impl Clients {
+    pub(crate) async fn create(
+        &self,
+        request: CreateCredentialRequest,
+    ) -> Result<(Credential, Option<IssuedSecret>), Status> {
+        let answer = self.credentials.clone().create_credential(request).await?.into_inner();
+        Ok((answer.credential.unwrap(), answer.issued))
+    }
+
+    pub(crate) async fn get(&self, name: &str) -> Result<Credential, Status> {
+        let request = GetCredentialRequest { name: name.to_owned() };
+        let answer = self.credentials.clone().get_credential(request).await?.into_inner();
+        Ok(answer.credential.unwrap())
+    }
+
+    pub(crate) async fn update(
+        &self,
+        request: UpdateCredentialRequest,
+    ) -> Result<Credential, Status> {
+        let answer = self.credentials.clone().update_credential(request).await?.into_inner();
+        Ok(answer.credential.unwrap())
+    }
+
+    pub(crate) async fn rotate(
+        &self,
+        request: RotateCredentialRequest,
+    ) -> Result<(Credential, IssuedSecret), Status> {
+        let answer = self.credentials.clone().rotate_credential(request).await?.into_inner();
+        Ok((answer.credential.unwrap(), answer.issued.unwrap()))
+    }
+
+    pub(crate) async fn delete(&self, request: DeleteCredentialRequest) -> Result<(), Status> {
+        self.credentials.clone().delete_credential(request).await.map(drop)
+    }
+
+    pub(crate) async fn create_provider(
+        &self,
+        request: CreateProviderRequest,
+    ) -> Result<Provider, Status> {
+        let answer = self.providers.clone().create_provider(request).await?.into_inner();
+        Ok(answer.provider.unwrap())
+    }
+
+    pub(crate) async fn get_provider(&self, name: &str) -> Result<Provider, Status> {
+        let request = GetProviderRequest { name: name.to_owned() };
+        let answer = self.providers.clone().get_provider(request).await?.into_inner();
+        Ok(answer.provider.unwrap())
+    }
+
+    pub(crate) async fn update_provider(
+        &self,
+        request: UpdateProviderRequest,
+    ) -> Result<Provider, Status> {
+        let answer = self.providers.clone().update_provider(request).await?.into_inner();
+        Ok(answer.provider.unwrap())
+    }
+
+    pub(crate) async fn update_token(
+        &self,
+        request: UpdateTokenRequest,
+    ) -> Result<Provider, Status> {
+        let answer = self.providers.clone().update_token(request).await?.into_inner();
+        Ok(answer.provider.unwrap())
+    }
+
+    pub(crate) async fn verify_provider(&self, name: &str) -> Result<Provider, Status> {
+        let request = VerifyProviderRequest { name: name.to_owned() };
+        let answer = self.providers.clone().verify_provider(request).await?.into_inner();
+        Ok(answer.provider.unwrap())
+    }
+
+    /// The whole audit log of `accounts/{account}`.
+    pub(crate) async fn audit_log(&self, account: &str) -> Vec<AuditEntry> {
+        let mut request = ListAuditEntriesRequest {
+            parent: format!("accounts/{account}"),
+            page_size: 200,
+            ..Default::default()
+        };
+        let mut log = Vec::new();
+        loop {
+            let answer = self.audit.clone().list_audit_entries(request.clone()).await;
+            let page = answer.unwrap().into_inner();
+            log.extend(page.entries);
+            if page.next_page_token.is_empty() {
+                return log;
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+}
+
+/// A call of any path with one message, whose field 1 holds these bytes.
+pub(crate) async fn raw(
+    vault: &TestVault,
+    token: &str,
+    path: &str,
+    field_1: &[u8],
+) -> Result<(), Status> {
+    let wire = InterceptedService::new(channel(vault.address), Bearer(token.to_owned()));
+    let mut client = tonic::client::Grpc::new(wire);
+    client.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<Vec<u8>, ()>::default();
+    let request = tonic::Request::new(field_1.to_vec());
+    client.unary(request, path.parse().unwrap(), codec).await.map(drop)
+}

@@ -1,0 +1,42 @@
+//! What lies in the file itself, read beside the vault that serves it.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, Row};
+
+use super::TestVault;
+
+impl TestVault {
+    /// Every row of every table but the audit log's: what a refused call leaves as it was.
+    pub(crate) fn state(&self) -> Vec<String> {
+        let tables = "SELECT name FROM sqlite_schema
+            WHERE type = 'table' AND name <> 'audit_entry' ORDER BY name";
+        let tables = self.query(tables, |row| row.get::<_, String>(0));
+        let rows = tables.iter().flat_map(|table| {
+            let rows = self.query(&format!("SELECT * FROM {table}"), values);
+            rows.into_iter().map(move |row| format!("{table} {row:?}"))
+        });
+        rows.collect()
+    }
+
+    /// The first column of every row.
+    pub(crate) fn column<T: rusqlite::types::FromSql>(&self, sql: &str) -> Vec<T> {
+        self.query(sql, |row| row.get(0))
+    }
+
+    fn query<T>(&self, sql: &str, read: fn(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let connection = Connection::open_with_flags(self.database(), flags).unwrap();
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], read).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+}
+
+/// Changes the file behind the vault's back.
+pub(crate) fn tamper(database: &std::path::Path, sql: &str) {
+    assert_eq!(Connection::open(database).unwrap().execute(sql, []).unwrap(), 1);
+}
+
+fn values(row: &Row<'_>) -> rusqlite::Result<Vec<Value>> {
+    (0..row.as_ref().column_count()).map(|column| row.get(column)).collect()
+}
