@@ -107,15 +107,29 @@ pub(super) fn credential(
     one(connection, &sql, key, |row| stored_credential(row, scope.account()))
 }
 
+/// The index says which row; the row itself must then agree. A damaged index could otherwise name another
+/// user's row, and SQLite would read username and realm from the index, not from the row.
 pub(super) fn credential_by_username(
     connection: &Connection,
     scope: &AccountScope,
     realm: &Realm,
     username: &Username,
 ) -> Result<Option<StoredCredential>> {
-    let sql = format!("{CREDENTIAL} WHERE account = ?1 AND realm = ?2 AND username = ?3");
+    let sql = format!(
+        "{CREDENTIAL} WHERE account = ?1 AND id =
+        (SELECT id FROM credential WHERE account = ?1 AND realm = ?2 AND username = ?3)"
+    );
     let key = params![scope.account().uid.as_bytes(), realm.as_str(), username.as_str()];
-    one(connection, &sql, key, |row| stored_credential(row, scope.account()))
+    let found = one(connection, &sql, key, |row| stored_credential(row, scope.account()))?;
+    match &found {
+        Some(StoredCredential { credential, .. }) if credential.username != *username => {
+            Err(wrong(2, "the username that the index has"))
+        }
+        Some(StoredCredential { credential, .. }) if credential.realm != *realm => {
+            Err(wrong(3, "the realm that the index has"))
+        }
+        _ => Ok(found),
+    }
 }
 
 pub(super) fn list_credentials(
