@@ -21,6 +21,7 @@ use tower::ServiceExt as _;
 use super::frame::{Checked, Messages};
 use super::status;
 use crate::access::Caller;
+use crate::access::{self, Caller};
 use crate::vault::{Error, Vault};
 
 /// The longest that a call may take; a caller's shorter deadline wins.
@@ -136,7 +137,9 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 fn log(path: &str, response: &Response<Body>, took: Duration) {
     // A refused call has its status in the head of the response; a good one in the trailers.
     let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
-    let method = path.rsplit('/').next().filter(|_| path.starts_with("/credvault.v1."));
+    // Only names that we know: a caller may put anything into a path.
+    let known = |name: &&str| access::ACTIONS.iter().any(|(method, _)| method == name);
+    let method = path.rsplit('/').next().filter(known);
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     tracing::debug!(method = method.unwrap_or("other"), code = ?code, micros, "call");
 }
