@@ -73,8 +73,8 @@ pub(super) fn api_token(connection: &Connection, id: &TokenId) -> Result<Option<
 }
 
 const CREDENTIAL: &str =
-    "SELECT id, uid, username, realm, enabled, description, labels, version, revision,
-    create_time, update_time, rotate_time, sealed FROM credential";
+    "id, uid, username, realm, enabled, description, labels, version, revision,
+    create_time, update_time, rotate_time, sealed";
 
 fn credential_row(row: &Row<'_>, account: &Account) -> Result<Credential> {
     Ok(Credential {
@@ -97,18 +97,29 @@ fn stored_credential(row: &Row<'_>, account: &Account) -> Result<StoredCredentia
     Ok(StoredCredential { credential: credential_row(row, account)?, password: sealed(row, 12)? })
 }
 
+/// The row and the index over usernames must agree on whose row it is: with either of them damaged, one
+/// user could pass for another. Names are not part of what a ciphertext is bound to.
 pub(super) fn credential(
     connection: &Connection,
     scope: &AccountScope,
     id: &ResourceId,
 ) -> Result<Option<StoredCredential>> {
-    let sql = format!("{CREDENTIAL} WHERE account = ?1 AND id = ?2");
+    let sql = format!(
+        "SELECT {CREDENTIAL}, (SELECT named.id FROM credential AS named
+            WHERE named.account = ?1 AND named.realm = credential.realm
+            AND named.username = credential.username)
+        FROM credential WHERE account = ?1 AND id = ?2"
+    );
     let key = params![scope.account().uid.as_bytes(), id.as_str()];
-    one(connection, &sql, key, |row| stored_credential(row, scope.account()))
+    one(connection, &sql, key, |row| {
+        if row.get_ref(13)?.as_str_or_null()? != Some(id.as_str()) {
+            return Err(wrong(13, "the id of the row that has this username"));
+        }
+        stored_credential(row, scope.account())
+    })
 }
 
-/// The index says which row; the row itself must then agree. A damaged index could otherwise name another
-/// user's row, and SQLite would read username and realm from the index, not from the row.
+/// As [`credential`]. SQLite would take username and realm from the index, so the row is read by its id.
 pub(super) fn credential_by_username(
     connection: &Connection,
     scope: &AccountScope,
@@ -116,20 +127,17 @@ pub(super) fn credential_by_username(
     username: &Username,
 ) -> Result<Option<StoredCredential>> {
     let sql = format!(
-        "{CREDENTIAL} WHERE account = ?1 AND id =
+        "SELECT {CREDENTIAL} FROM credential WHERE account = ?1 AND id =
         (SELECT id FROM credential WHERE account = ?1 AND realm = ?2 AND username = ?3)"
     );
     let key = params![scope.account().uid.as_bytes(), realm.as_str(), username.as_str()];
-    let found = one(connection, &sql, key, |row| stored_credential(row, scope.account()))?;
-    match &found {
-        Some(StoredCredential { credential, .. }) if credential.username != *username => {
-            Err(wrong(2, "the username that the index has"))
+    one(connection, &sql, key, |row| {
+        let stored = stored_credential(row, scope.account())?;
+        if stored.credential.username != *username || stored.credential.realm != *realm {
+            return Err(wrong(2, "the username that the index has for this row"));
         }
-        Some(StoredCredential { credential, .. }) if credential.realm != *realm => {
-            Err(wrong(3, "the realm that the index has"))
-        }
-        _ => Ok(found),
-    }
+        Ok(stored)
+    })
 }
 
 pub(super) fn list_credentials(
@@ -140,7 +148,7 @@ pub(super) fn list_credentials(
     limit: usize,
 ) -> Result<Page<Credential>> {
     let sql = format!(
-        "{CREDENTIAL} WHERE account = ?1 AND id > ?2
+        "SELECT {CREDENTIAL} FROM credential WHERE account = ?1 AND id > ?2
         AND (?3 IS NULL OR enabled = ?3)
         AND (?4 IS NULL OR realm = ?4)
         AND (?5 IS NULL OR substr(username, 1, length(?5)) = ?5)
