@@ -1,6 +1,6 @@
 //! One write inside its savepoint: request id, change, audit entry.
 
-use rusqlite::{Connection, Params, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
 use crate::access::Role;
 use crate::access::api_token::TokenId;
@@ -164,7 +164,9 @@ fn replace_credential(
             password.as_bytes(),
         ],
     )?;
-    exactly_one(rows)
+    exactly_one(rows)?;
+    let id = &credential.name.id;
+    read_back(connection, "credential", account, id, Some(credential.revision))
 }
 
 fn insert_provider(
@@ -240,7 +242,9 @@ fn replace_provider(
             token.as_bytes(),
         ],
     )?;
-    exactly_one(rows)
+    exactly_one(rows)?;
+    let id = &provider.name.id;
+    read_back(connection, "provider", account, id, Some(provider.revision))
 }
 
 fn record_verification(
@@ -281,8 +285,29 @@ fn delete(
         params![account.as_bytes(), id.as_str(), uid.as_bytes(), number(revision)?],
     )?;
     exactly_one(rows)?;
+    read_back(connection, table, account, id, None)?;
     execute(connection, "DELETE FROM secret_version WHERE resource = ?1", [uid.as_bytes()])
         .map(drop)
+}
+
+/// Whether a change is what a reader finds. With a key damaged, SQLite may find one row and overwrite
+/// another: the old secret would stay alive, and a stranger's would be gone.
+fn read_back(
+    connection: &Connection,
+    table: &'static str,
+    account: Uid,
+    id: &ResourceId,
+    revision: Option<u64>,
+) -> Result<(), Error> {
+    let found: Option<i64> = connection
+        .prepare_cached(&format!("SELECT revision FROM {table} WHERE account = ?1 AND id = ?2"))?
+        .query_row(params![account.as_bytes(), id.as_str()], |row| row.get(0))
+        .optional()?;
+    if found == revision.map(number).transpose()? {
+        Ok(())
+    } else {
+        Err(Error::Damaged("a change did not reach its row".into()))
+    }
 }
 
 fn append(connection: &Connection, write: &Write) -> Result<(), Error> {
