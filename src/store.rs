@@ -103,7 +103,7 @@ pub struct Identity {
 }
 
 /// A credential with its active password.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredCredential {
     /// The configuration.
     pub credential: Credential,
@@ -112,7 +112,7 @@ pub struct StoredCredential {
 }
 
 /// A provider with its token.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredProvider {
     /// The configuration.
     pub provider: Provider,
