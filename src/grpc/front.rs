@@ -20,7 +20,6 @@ use tower::ServiceExt as _;
 
 use super::frame::{Checked, Messages};
 use super::status;
-use crate::access::Caller;
 use crate::access::{self, Caller};
 use crate::vault::{Error, Vault};
 
@@ -74,9 +73,11 @@ impl Front {
             return Err(status::headers_too_large(MAX_HEADERS));
         }
         let path = request.uri().path();
-        let open =
-            path.starts_with(HEALTH) || (path.starts_with(REFLECTION) && self.vault.is_dev());
-        let messages = if path.starts_with(REFLECTION) { Messages::Many } else { Messages::One };
+        let (health, reflection) = (path.starts_with(HEALTH), path.starts_with(REFLECTION));
+        let open = health || (reflection && self.vault.is_dev());
+        let messages = if reflection { Messages::Many } else { Messages::One };
+        // These two bring the stock codec, whose only INTERNAL is a message that does not decode.
+        let foreign = health || reflection;
         let caller =
             if open { None } else { Some(self.authenticate(request.headers(), peer).await?) };
 
@@ -84,10 +85,14 @@ impl Front {
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
         }
-        match self.routes.oneshot(request).await {
-            Ok(response) => Ok(response),
+        let response = match self.routes.oneshot(request).await {
+            Ok(response) => response,
             Err(never) => match never {},
+        };
+        if foreign && code(&response) == Code::Internal {
+            return Err(status::malformed_message("the message does not decode as its type"));
         }
+        Ok(response)
     }
 
     async fn authenticate(&self, headers: &HeaderMap, peer: String) -> Result<Caller, Error> {
@@ -133,10 +138,14 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     }
 }
 
+/// A refused call has its status in the head of the response; a good one in the trailers.
+fn code(response: &Response<Body>) -> Code {
+    Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+}
+
 /// One line a call: what, how it ended, how long it took. Never who presented what.
 fn log(path: &str, response: &Response<Body>, took: Duration) {
-    // A refused call has its status in the head of the response; a good one in the trailers.
-    let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+    let code = code(response);
     // Only names that we know: a caller may put anything into a path.
     let known = |name: &&str| access::ACTIONS.iter().any(|(method, _)| method == name);
     let method = path.rsplit('/').next().filter(known);
