@@ -2,19 +2,26 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test that meets the unexpected should stop there"
 )]
-#![expect(clippy::disallowed_types, reason = "tests look at statuses and into the file itself")]
 
 mod access;
 mod audit;
 mod bad_input;
+mod canary;
+mod contract;
+mod crash;
 mod credentials;
+mod descriptors;
 mod idempotency;
 mod lists;
 mod providers;
 mod races;
+mod remnants;
+mod sqlite;
 mod support;
+mod tamper;
 mod upstream_faults;
+mod wire;

@@ -4,6 +4,8 @@
 pub(crate) mod calls;
 pub(crate) mod database;
 pub(crate) mod process;
+pub(crate) mod random;
+pub(crate) mod raw;
 
 #[path = "../../examples/fake-twilio.rs"]
 #[expect(dead_code, unreachable_pub, reason = "a program of its own; tests use parts of it")]

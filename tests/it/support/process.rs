@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 
 use tonic::transport::Channel;
 
@@ -17,6 +18,8 @@ pub(crate) struct Process {
     pub(crate) data_dir: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) channel: Channel,
+    /// Its standard output so far.
+    pub(crate) output: Arc<Mutex<String>>,
 }
 
 impl Process {
@@ -40,15 +43,31 @@ impl Process {
             File::open(&log).unwrap().read_to_string(&mut said).unwrap();
             panic!("the server did not become ready: {ready} {said}");
         };
+        let output = Arc::new(Mutex::new(format!("{ready}\n")));
+        let copy = Arc::clone(&output);
         // Keeps reading, so that the process never waits for a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address, data_dir, log, channel: channel(address) }
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| *copy.lock().unwrap() += &(line + "\n"));
+        });
+        Self { child, address, data_dir, log, channel: channel(address), output }
+    }
+
+    /// The token that `dev` made, for `accounts/dev`.
+    pub(crate) fn token(&self) -> String {
+        std::fs::read_to_string(self.data_dir.join("dev.token")).unwrap().trim().to_owned()
     }
 
     /// Clients with the token that `dev` made.
     pub(crate) fn clients(&self) -> Clients {
-        let token = std::fs::read_to_string(self.data_dir.join("dev.token")).unwrap();
-        Clients::new(&self.channel, token.trim())
+        Clients::new(&self.channel, &self.token())
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.data_dir.join("credvault.db")
     }
 
     /// SIGKILL, and waits for the end.

@@ -1,0 +1,4 @@
+//! Contract suites: what every implementation of a joint must do.
+
+pub(crate) mod samples;
+mod store;

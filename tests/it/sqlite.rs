@@ -1,0 +1,174 @@
+//! What is particular to the SQLite store: what its file says of itself, and what it refuses.
+
+#![expect(clippy::disallowed_types, reason = "looks at the file from outside of the store")]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use credvault::store::{Change, Location};
+use rusqlite::Connection;
+
+use crate::contract::samples::{Home, create, credential, next, replace, scope, write};
+
+fn home() -> Home {
+    Home::new(|dir| Location::Sqlite(dir.join("credvault.db")))
+}
+
+fn path(home: &Home) -> &Path {
+    let Location::Sqlite(path) = &home.location;
+    path
+}
+
+/// The file, opened beside the store.
+pub(crate) fn open(path: &Path) -> Connection {
+    Connection::open(path).unwrap()
+}
+
+/// Stamps the file as one that a later Credvault has migrated.
+pub(crate) fn set_schema_version(path: &Path, version: i64) {
+    open(path).pragma_update(None, "user_version", version).unwrap();
+}
+
+/// The files of a store: the main one, the log, and the index of the log.
+fn files(path: &Path) -> Vec<PathBuf> {
+    let beside = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
+    let files = ["", "-wal", "-shm", ".lock"].map(beside);
+    files.into_iter().filter(|file| file.exists()).collect()
+}
+
+#[test]
+fn this_sqlite_does_not_lose_commits() {
+    // Below, two connections in WAL mode can (sqlite.org/wal.html, "WAL-reset bug").
+    assert!(rusqlite::version_number() >= 3_051_003, "{}", rusqlite::version());
+}
+
+#[tokio::test]
+async fn the_file_says_wal_strict_and_its_schema() {
+    let home = home();
+    let store = home.create();
+    let file = open(path(&home));
+    let text = |sql: &str| file.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    let number = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(text("PRAGMA journal_mode"), "wal");
+    assert_eq!(number("PRAGMA user_version"), 1);
+    assert_eq!(text("PRAGMA integrity_check"), "ok");
+    assert_eq!(
+        number("SELECT count(*) FROM pragma_foreign_key_check"),
+        0,
+        "every row refers to one that is there"
+    );
+    let tables = "FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite_%'";
+    assert!(number(&format!("SELECT count(*) {tables}")) >= 8);
+    let loose = format!("SELECT coalesce(group_concat(name), '') {tables} AND NOT strict");
+    assert_eq!(text(&loose), "", "tables that are not STRICT");
+    drop(file);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn only_the_owner_reads_any_file_of_it() {
+    let home = home();
+    let store = home.create();
+    let acme = scope(&*store, "acme").await;
+    store.commit(create(&acme, &credential("desk", "alice", 1))).await.unwrap();
+    let files = files(path(&home));
+    assert_eq!(files.len(), 4, "{files:?}");
+    for file in files {
+        let mode = file.metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o600, "{}", file.display());
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_was_replaced_or_deleted_is_in_no_file_after_the_close() {
+    let home = home();
+    let store = home.create();
+    let acme = scope(&*store, "acme").await;
+    let contains = |needle: &[u8]| {
+        let holds = |file: &PathBuf| {
+            let bytes = std::fs::read(file).unwrap();
+            bytes.windows(needle.len()).any(|window| window == needle)
+        };
+        files(path(&home)).iter().any(holds)
+    };
+    // Enough rows that pages split and are freed again.
+    let mut kept: Vec<_> =
+        (0..50).map(|n| credential(&format!("desk-{n}"), &format!("user-{n}"), n)).collect();
+    let mut gone = Vec::new();
+    for new in &kept {
+        store.commit(create(&acme, new)).await.unwrap();
+    }
+    for (n, stored) in (100..).zip(&mut kept) {
+        let new = next(stored, n);
+        store.commit(replace(&acme, stored.credential.revision, &new)).await.unwrap();
+        gone.push(std::mem::replace(stored, new));
+    }
+    for stored in kept.split_off(10) {
+        let change = Change::DeleteCredential(stored.credential.clone());
+        store.commit(write(&acme, change)).await.unwrap();
+        gone.push(stored);
+    }
+    store.close().await;
+    for stored in &kept {
+        assert!(contains(stored.password.as_bytes()), "what is kept is found");
+    }
+    for stored in &gone {
+        // The tail: the head of every record is the same.
+        let remnant = &stored.password.as_bytes()[100..];
+        assert!(
+            !contains(remnant),
+            "{} version {}",
+            stored.credential.name,
+            stored.credential.version
+        );
+    }
+    let log = path(&home).with_extension("db-wal");
+    assert!(std::fs::metadata(log).map_or(0, |log| log.len()) == 0, "the log is gone or empty");
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_a_sound_store_of_ours_is_refused_with_its_cause() {
+    for (case, spoil, says) in [
+        (
+            "a newer schema",
+            (|path| set_schema_version(path, 99)) as fn(&Path),
+            ["newer Credvault", "schema 99", "start that version"],
+        ),
+        (
+            "another program's file",
+            |path| std::fs::write(path, "this is a letter to my aunt ".repeat(400)).unwrap(),
+            ["cannot use", "not a database", "restore the vault from a backup"],
+        ),
+        (
+            "an empty file",
+            |path| std::fs::write(path, "").unwrap(),
+            ["not a Credvault store", "--data-dir", "credvault init"],
+        ),
+        (
+            "another program's database",
+            |path| {
+                std::fs::write(path, "").unwrap();
+                let other = rusqlite::Connection::open(path).unwrap();
+                other.execute_batch("CREATE TABLE letter (text TEXT)").unwrap();
+            },
+            ["not a Credvault store", "--data-dir", "credvault init"],
+        ),
+        (
+            "a file that others may read",
+            |path| {
+                let mode = std::fs::Permissions::from_mode(0o640);
+                std::fs::set_permissions(path, mode).unwrap();
+            },
+            ["others may read", "0640", "chmod 600"],
+        ),
+    ] {
+        let home = home();
+        home.create().close().await;
+        spoil(path(&home));
+        let refusal = home.try_open().unwrap_err().to_string();
+        for says in says {
+            assert!(refusal.contains(says), "{case}: {refusal}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A caller who frames his own bytes: gRPC over HTTP/2 without a gRPC library, so that it can be wrong.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// One HTTP/2 connection.
+pub(crate) struct Raw {
+    send: SendRequest<Bytes>,
+    connection: JoinHandle<Result<(), h2::Error>>,
+    token: String,
+}
+
+/// What came back.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) http: StatusCode,
+    pub(crate) code: Code,
+    /// The reason of `ErrorInfo`, or empty.
+    pub(crate) reason: String,
+    /// Headers without the date, data, and trailers: all that a caller can tell answers apart by.
+    pub(crate) bytes: (Vec<(String, Vec<u8>)>, Vec<u8>, Vec<(String, Vec<u8>)>),
+}
+
+impl Raw {
+    pub(crate) async fn connect(address: SocketAddr, token: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (send, connection) = h2::client::handshake(stream).await.unwrap();
+        Self { send, connection: tokio::spawn(connection), token: token.to_owned() }
+    }
+
+    /// The head of a good call.
+    pub(crate) fn head(&self, path: &str) -> Request<()> {
+        let mut head = Request::builder()
+            .method(Method::POST)
+            .uri(format!("http://vault.test{path}"))
+            .header("te", "trailers")
+            .header("content-type", "application/grpc");
+        if !self.token.is_empty() {
+            head = head.header("authorization", format!("Bearer {}", self.token));
+        }
+        head.body(()).unwrap()
+    }
+
+    /// Starts a call and leaves its body open.
+    pub(crate) async fn start(&self, head: Request<()>) -> (ResponseFuture, SendStream<Bytes>) {
+        let mut send = self.send.clone().ready().await.unwrap();
+        send.send_request(head, false).unwrap()
+    }
+
+    /// Sends these bytes as a whole body, framed or not.
+    pub(crate) async fn try_call(
+        &self,
+        head: Request<()>,
+        body: Vec<u8>,
+    ) -> Result<Answer, h2::Error> {
+        let (response, mut stream) = self.start(head).await;
+        // The server may have answered already and not care for the rest.
+        stream.send_data(body.into(), true).ok();
+        answer(response).await
+    }
+
+    /// A call of `path` with these bytes as its body.
+    pub(crate) async fn call(&self, path: &str, body: Vec<u8>) -> Answer {
+        self.try_call(self.head(path), body).await.unwrap()
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// Waits for the end of an answer.
+pub(crate) async fn answer(response: ResponseFuture) -> Result<Answer, h2::Error> {
+    let (head, mut body) = response.await?.into_parts();
+    let data = read(&mut body).await?;
+    let trailers = body.trailers().await?.unwrap_or_default();
+    let status = Status::from_header_map(&head.headers)
+        .or_else(|| Status::from_header_map(&trailers))
+        .unwrap_or_else(|| Status::unknown("there is no grpc-status"));
+    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    let bytes = (plain(&head.headers), data, plain(&trailers));
+    Ok(Answer { http: head.status, code: status.code(), reason, bytes })
+}
+
+async fn read(body: &mut RecvStream) -> Result<Vec<u8>, h2::Error> {
+    let mut data = Vec::new();
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk?;
+        body.flow_control().release_capacity(chunk.len())?;
+        data.extend_from_slice(&chunk);
+    }
+    Ok(data)
+}
+
+fn plain(headers: &HeaderMap<HeaderValue>) -> Vec<(String, Vec<u8>)> {
+    let told = headers.iter().filter(|(name, _)| *name != "date");
+    told.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect()
+}
+
+/// A message with the five bytes before it: not compressed, and its length.
+pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
+    declared(0, u32::try_from(message.len()).unwrap(), message)
+}
+
+/// A frame that says what it likes of itself.
+pub(crate) fn declared(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
+    [&[flag], &length.to_be_bytes()[..], message].concat()
+}
