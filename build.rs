@@ -3,18 +3,9 @@
 use std::path::PathBuf;
 use std::{env, error::Error, fs};
 
-const SERVICES: [&str; 4] = ["credential", "provider", "use", "audit"];
+use protox::prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
-/// Messages that can carry a secret get no derived `Debug`; `grpc/proto.rs` writes them one by hand.
-const SECRET_MESSAGES: [&str; 7] = [
-    "credvault.v1.IssuedSecret",
-    "credvault.v1.CreateCredentialRequest",
-    "credvault.v1.CreateCredentialResponse",
-    "credvault.v1.RotateCredentialResponse",
-    "credvault.v1.UpdateCredentialRequest",
-    "credvault.v1.CreateProviderRequest",
-    "credvault.v1.UpdateTokenRequest",
-];
+const SERVICES: [&str; 4] = ["credential", "provider", "use", "audit"];
 
 #[expect(clippy::disallowed_methods, reason = "cargo passes the folder in the environment")]
 fn main() -> Result<(), Box<dyn Error>> {
@@ -26,14 +17,62 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::write(out_dir.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
+    let secret = secret_messages(&compiler.descriptor_pool());
+    fs::write(out_dir.join("opaque_debug.rs"), opaque_debug(&secret))?;
     tonic_prost_build::configure()
         .codec_path("crate::grpc::codec::Codec")
         // Channels are the callers' business; the service itself has none.
         .build_transport(false)
         // Ordered maps make the encoding of a request canonical: its fingerprint relies on it.
         .btree_map(".")
-        .skip_debug(SECRET_MESSAGES)
+        .skip_debug(secret.iter().map(MessageDescriptor::full_name))
         .compile_fds(compiler.file_descriptor_set())?;
     println!("cargo::rerun-if-changed=proto");
     Ok(())
+}
+
+/// Messages that can carry a secret, themselves or in a message inside.
+fn secret_messages(pool: &DescriptorPool) -> Vec<MessageDescriptor> {
+    let mut secret: Vec<MessageDescriptor> = Vec::new();
+    loop {
+        let more: Vec<_> = pool
+            .all_messages()
+            .filter(|message| !secret.contains(message))
+            .filter(|message| {
+                message.fields().any(|field| {
+                    is_secret(&field)
+                        || matches!(field.kind(), Kind::Message(inner) if secret.contains(&inner))
+                })
+            })
+            .collect();
+        if more.is_empty() {
+            return secret;
+        }
+        secret.extend(more);
+    }
+}
+
+fn is_secret(field: &FieldDescriptor) -> bool {
+    let Some(option) = field.parent_pool().get_extension_by_name("credvault.v1.sensitivity") else {
+        return false;
+    };
+    let options = field.options();
+    let Some(value) = options.get_extension(&option).as_enum_number() else { return false };
+    let Kind::Enum(sensitivity) = option.kind() else { return false };
+    sensitivity.get_value(value).is_some_and(|value| value.name().contains("SECRET"))
+}
+
+/// A `Debug` for each of them that prints its name and nothing else.
+fn opaque_debug(messages: &[MessageDescriptor]) -> String {
+    let implementation = |message: &MessageDescriptor| {
+        let name = message.name();
+        format!(
+            "impl ::std::fmt::Debug for {name} {{
+                fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {{
+                    f.debug_struct(\"{name}\").finish_non_exhaustive()
+                }}
+            }}\n"
+        )
+    };
+    messages.iter().map(implementation).collect()
 }
