@@ -6,6 +6,11 @@
     clippy::indexing_slicing,
     reason = "a test that meets the unexpected should stop there"
 )]
+#![expect(
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "tests stand outside of the fences: they look at statuses and files, and say what they saw"
+)]
 
 mod access;
 mod audit;

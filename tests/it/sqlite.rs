@@ -129,10 +129,10 @@ async fn what_was_replaced_or_deleted_is_in_no_file_after_the_close() {
 
 #[tokio::test]
 async fn a_file_that_is_not_a_sound_store_of_ours_is_refused_with_its_cause() {
-    for (case, spoil, says) in [
+    let cases: [(&str, fn(&Path), [&str; 3]); 5] = [
         (
             "a newer schema",
-            (|path| set_schema_version(path, 99)) as fn(&Path),
+            |path| set_schema_version(path, 99),
             ["newer Credvault", "schema 99", "start that version"],
         ),
         (
@@ -149,7 +149,7 @@ async fn a_file_that_is_not_a_sound_store_of_ours_is_refused_with_its_cause() {
             "another program's database",
             |path| {
                 std::fs::write(path, "").unwrap();
-                let other = rusqlite::Connection::open(path).unwrap();
+                let other = Connection::open(path).unwrap();
                 other.execute_batch("CREATE TABLE letter (text TEXT)").unwrap();
             },
             ["not a Credvault store", "--data-dir", "credvault init"],
@@ -162,7 +162,8 @@ async fn a_file_that_is_not_a_sound_store_of_ours_is_refused_with_its_cause() {
             },
             ["others may read", "0640", "chmod 600"],
         ),
-    ] {
+    ];
+    for (case, spoil, says) in cases {
         let home = home();
         home.create().close().await;
         spoil(path(&home));

@@ -417,7 +417,7 @@ impl Random {
 
 #[tokio::test]
 async fn two_thousand_malformed_frames_are_nobodys_problem() {
-    const SEED: u64 = 0x5eed_0f_c4ed_7a17;
+    const SEED: u64 = 0x005e_ed0f_c4ed_7a17;
     println!("seed {SEED:#x}");
     let vault = TestVault::start().await;
     let mut honest = vault.acme().await;

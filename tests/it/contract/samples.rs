@@ -10,7 +10,7 @@ use credvault::access::{
 };
 use credvault::account::Account;
 use credvault::audit::{self, Actor, Chain, Entry, Linked};
-use credvault::clock::{Clock as _, MockClock};
+use credvault::clock::{Clock, MockClock};
 use credvault::credential::{Credential, CredentialFilter, Description, Labels, Realm, Username};
 use credvault::crypto::{Kek, Keyring, Sealed, Sealer, random};
 use credvault::name::{CredentialName, ProviderName, ResourceId, Uid};
@@ -54,7 +54,8 @@ impl Home {
     }
 
     pub(crate) fn try_open(&self) -> Result<Arc<dyn Store>, OpenError> {
-        store::open(&self.location, self.clock.clone())
+        let clock: Arc<dyn Clock> = Arc::<MockClock>::clone(&self.clock);
+        store::open(&self.location, clock)
     }
 
     /// Closes the store and opens what it left.

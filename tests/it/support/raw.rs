@@ -11,6 +11,9 @@ use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+/// Names and values, in their order.
+type Headers = Vec<(String, Vec<u8>)>;
+
 /// One HTTP/2 connection.
 pub(crate) struct Raw {
     send: SendRequest<Bytes>,
@@ -26,7 +29,7 @@ pub(crate) struct Answer {
     /// The reason of `ErrorInfo`, or empty.
     pub(crate) reason: String,
     /// Headers without the date, data, and trailers: all that a caller can tell answers apart by.
-    pub(crate) bytes: (Vec<(String, Vec<u8>)>, Vec<u8>, Vec<(String, Vec<u8>)>),
+    pub(crate) bytes: (Headers, Vec<u8>, Headers),
 }
 
 impl Raw {
