@@ -127,9 +127,12 @@ async fn what_was_replaced_or_deleted_is_in_no_file_after_the_close() {
     assert!(std::fs::metadata(log).map_or(0, |log| log.len()) == 0, "the log is gone or empty");
 }
 
+/// What happened to a file.
+type Spoil = fn(&Path);
+
 #[tokio::test]
 async fn a_file_that_is_not_a_sound_store_of_ours_is_refused_with_its_cause() {
-    let cases: [(&str, fn(&Path), [&str; 3]); 5] = [
+    let cases: [(&str, Spoil, [&str; 3]); 5] = [
         (
             "a newer schema",
             |path| set_schema_version(path, 99),
