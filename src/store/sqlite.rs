@@ -10,6 +10,7 @@
 mod checkpoint;
 mod files;
 mod read;
+mod sweep;
 mod write;
 mod writer;
 
@@ -65,7 +66,7 @@ impl SqliteStore {
         let identity = read::identity(&writing).map_err(|source| files::damaged(path, &source))?;
         let check = if lock.unclean { files::check_in_background(path) } else { None };
         let checkpointer = Checkpointer::start(files::open_for_writing(path)?, path, lock.unclean)?;
-        let writer = Writer::start(writing, Arc::clone(&clock), checkpointer.notifier())?;
+        let writer = Writer::start(writing, Arc::clone(&clock), checkpointer.notes())?;
         let readers = Arc::new(Readers::of(path));
         Ok(Self { identity, readers, writer, checkpointer, check, clock, lock })
     }

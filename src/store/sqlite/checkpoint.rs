@@ -5,6 +5,7 @@
 //! - once a second, what is committed moves into the main file when the log is large (PASSIVE: blocks nobody);
 //! - 30 s after the first change since the last truncation, and at the stop, the log is cut to zero (TRUNCATE).
 //!   That holds the write lock while it waits for readers, so it waits briefly and tries again a second later.
+//!   What SQLite left in the gaps of its pages is zeroed after it (`sweep.rs`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::files;
+use super::sweep::Sweeper;
 use crate::defect::{Defect, planted};
 use crate::store::OpenError;
 
@@ -29,19 +31,32 @@ const PATIENCE_AT_STOP: Duration = Duration::from_secs(1);
 const PASSIVE_FROM: u64 = 4 << 20;
 const TRUNCATE_FROM: u64 = 64 << 20;
 
-/// Tells the thread that something was written.
-#[derive(Clone)]
-pub(super) struct Notifier(Arc<AtomicBool>);
+/// What the writer and the checkpoint thread tell each other.
+#[derive(Clone, Default)]
+pub(super) struct Notes(Arc<Flags>);
 
-impl Notifier {
-    pub(super) fn notify(&self) {
-        self.0.store(true, Ordering::Release);
+#[derive(Default)]
+struct Flags {
+    written: AtomicBool,
+    swept: AtomicBool,
+}
+
+impl Notes {
+    /// Something was committed.
+    pub(super) fn written(&self) {
+        self.0.written.store(true, Ordering::Release);
+    }
+
+    /// Whether the file was swept since the last call: pages that the writer remembers are not, and would
+    /// bring back what was zeroed.
+    pub(super) fn take_swept(&self) -> bool {
+        self.0.swept.swap(false, Ordering::AcqRel)
     }
 }
 
 /// The way to the checkpoint thread.
 pub(super) struct Checkpointer {
-    written: Notifier,
+    notes: Notes,
     stop: SyncSender<oneshot::Sender<()>>,
 }
 
@@ -52,26 +67,35 @@ impl Checkpointer {
         path: &Path,
         unclean: bool,
     ) -> Result<Self, OpenError> {
-        let written = Notifier(Arc::new(AtomicBool::new(unclean)));
+        let notes = Notes::default();
+        if unclean {
+            notes.written();
+        }
+        let sweeper = Sweeper::open(path).map_err(|source| {
+            OpenError::new(
+                format!("cannot open {}: {source}", path.display()),
+                "check the file's permissions",
+            )
+        })?;
         connection.busy_timeout(PATIENCE).map_err(|source| files::damaged(path, &source))?;
         let (stop, stopped) = sync_channel(1);
         let log = files::beside(path, "-wal");
-        let notifier = written.clone();
+        let thread = Thread { connection, sweeper, log, notes: notes.clone() };
         thread::Builder::new()
             .name("store-checkpoint".into())
-            .spawn(move || run(&connection, &log, &notifier, &stopped))
+            .spawn(move || thread.run(&stopped))
             .map_err(|source| {
                 OpenError::new(
                     format!("cannot start the checkpoint thread: {source}"),
                     "raise the limit of threads",
                 )
             })?;
-        Ok(Self { written, stop })
+        Ok(Self { notes, stop })
     }
 
-    /// What the writer calls after each commit.
-    pub(super) fn notifier(&self) -> Notifier {
-        self.written.clone()
+    /// The writer's side of the notes.
+    pub(super) fn notes(&self) -> Notes {
+        self.notes.clone()
     }
 
     /// Truncates the log once more and ends the thread.
@@ -83,56 +107,72 @@ impl Checkpointer {
     }
 }
 
-fn run(
-    connection: &Connection,
-    log: &PathBuf,
-    written: &Notifier,
-    stop: &Receiver<oneshot::Sender<()>>,
-) {
-    let mut oldest: Option<Instant> = None;
-    loop {
-        match stop.recv_timeout(TICK) {
-            Ok(stopped) => {
-                if !planted(Defect::KeepRemnants) {
-                    connection.busy_timeout(PATIENCE_AT_STOP).ok();
-                    truncate(connection);
+/// What the thread owns.
+struct Thread {
+    connection: Connection,
+    sweeper: Sweeper,
+    log: PathBuf,
+    notes: Notes,
+}
+
+impl Thread {
+    fn run(self, stop: &Receiver<oneshot::Sender<()>>) {
+        let mut oldest: Option<Instant> = None;
+        loop {
+            match stop.recv_timeout(TICK) {
+                Ok(stopped) => {
+                    self.connection.busy_timeout(PATIENCE_AT_STOP).ok();
+                    self.clean();
+                    // The last connection takes the log away as it closes, and only then is all said.
+                    drop(self);
+                    stopped.send(()).ok();
+                    return;
                 }
-                stopped.send(()).ok();
-                return;
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
             }
-            Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        if written.0.swap(false, Ordering::AcqRel) {
-            oldest.get_or_insert_with(Instant::now);
-        }
-        let size = std::fs::metadata(log).map_or(0, |log| log.len());
-        let due = oldest.is_some_and(|since| since.elapsed() >= TRUNCATE_AFTER);
-        if due || size >= TRUNCATE_FROM {
-            if truncate(connection) {
-                oldest = None;
+            if self.notes.0.written.swap(false, Ordering::AcqRel) {
+                oldest.get_or_insert_with(Instant::now);
             }
-        } else if size >= PASSIVE_FROM {
-            checkpoint(connection, "PASSIVE");
+            let size = std::fs::metadata(&self.log).map_or(0, |log| log.len());
+            let due = oldest.is_some_and(|since| since.elapsed() >= TRUNCATE_AFTER);
+            if due || size >= TRUNCATE_FROM {
+                if self.clean() {
+                    oldest = None;
+                }
+            } else if size >= PASSIVE_FROM {
+                self.checkpoint("PASSIVE");
+            }
         }
     }
-}
 
-/// Whether the log was cut to zero. Most of the work is done before, while commits go on.
-fn truncate(connection: &Connection) -> bool {
-    checkpoint(connection, "PASSIVE");
-    checkpoint(connection, "TRUNCATE")
-}
+    /// Cuts the log to zero and sweeps the file. Most of the work is done before, while commits go on.
+    fn clean(&self) -> bool {
+        if planted(Defect::KeepRemnants) {
+            return true;
+        }
+        self.checkpoint("PASSIVE");
+        let truncated = self.checkpoint("TRUNCATE");
+        if truncated {
+            match self.sweeper.sweep() {
+                Ok(pages) => tracing::trace!(pages, "swept the store"),
+                Err(error) => tracing::error!(%error, "sweep the store"),
+            }
+            self.notes.0.swept.store(true, Ordering::Release);
+        }
+        truncated
+    }
 
-/// Whether the checkpoint reached its end.
-fn checkpoint(connection: &Connection, mode: &'static str) -> bool {
-    let sql = format!("PRAGMA wal_checkpoint({mode})");
-    match connection.query_row(&sql, [], |row| row.get::<_, bool>(0)) {
-        Ok(busy) => !busy,
-        Err(error) => {
-            tracing::warn!(%error, mode, "checkpoint the store");
-            files::exit_after_failed_fsync(&error);
-            false
+    /// Whether the checkpoint reached its end.
+    fn checkpoint(&self, mode: &'static str) -> bool {
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        match self.connection.query_row(&sql, [], |row| row.get::<_, bool>(0)) {
+            Ok(busy) => !busy,
+            Err(error) => {
+                tracing::warn!(%error, mode, "checkpoint the store");
+                files::exit_after_failed_fsync(&error);
+                false
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use std::thread;
 use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
 
-use super::checkpoint::Notifier;
+use super::checkpoint::Notes;
 use super::{files, write};
 use crate::clock::Clock;
 use crate::defect::{Defect, planted};
@@ -49,14 +49,14 @@ impl Writer {
     pub(super) fn start(
         connection: Connection,
         clock: Arc<dyn Clock>,
-        written: Notifier,
+        notes: Notes,
     ) -> Result<Self, OpenError> {
         let (queue, messages) = sync_channel(QUEUE);
         connection.set_prepared_statement_cache_capacity(64);
         thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
-                let work = || run(connection, &messages, clock.as_ref(), &written);
+                let work = || run(connection, &messages, clock.as_ref(), &notes);
                 if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
                     // Nothing could be written any more, and nobody would notice.
                     files::exit("the writer of the store panicked");
@@ -95,12 +95,7 @@ impl Writer {
     }
 }
 
-fn run(
-    connection: Connection,
-    messages: &Receiver<Message>,
-    clock: &dyn Clock,
-    written: &Notifier,
-) {
+fn run(connection: Connection, messages: &Receiver<Message>, clock: &dyn Clock, notes: &Notes) {
     while let Ok(first) = messages.recv() {
         let mut jobs = Vec::new();
         let mut stop = None;
@@ -116,8 +111,13 @@ fn run(
             }
         }
         if !jobs.is_empty() {
+            if notes.take_swept()
+                && let Err(error) = connection.release_memory()
+            {
+                tracing::warn!(%error, "forget cached pages");
+            }
             commit(&connection, jobs, clock);
-            written.notify();
+            notes.written();
         }
         if let Some(stopped) = stop {
             drop(connection);
