@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
@@ -165,9 +165,14 @@ impl Settings {
 fn read(path: Option<&Path>) -> anyhow::Result<Document> {
     let Some(path) = path else { return Ok(Document::default()) };
     let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
-    toml::from_str(&text)
-        .with_context(|| format!("the configuration file {} is not valid", path.display()))
+        .with_context(|| format!("cannot read {}; name another with --config", path.display()))?;
+    toml::from_str(&text).map_err(|error| {
+        // Its Display quotes the line over several lines; a refusal has one.
+        let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or(&text);
+        let line = 1 + before.matches('\n').count();
+        let problem = error.message().lines().collect::<Vec<_>>().join(", ");
+        anyhow!("the configuration file {} is not valid: line {line}: {problem}", path.display())
+    })
 }
 
 fn parse_log(level: &str) -> anyhow::Result<LevelFilter> {

@@ -40,8 +40,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let listener = server::listen(&settings).await?;
     let token_file = settings.data_dir.join("dev.token");
     ensure_token(&vault, &token_file).await?;
+    let signals = Signals::listen()?;
     introduce(&settings, listener.local_addr()?, &token_file)?;
-    server::serve(listener, vault, Signals::listen()?).await
+    server::serve(listener, vault, signals).await
 }
 
 /// Keeps the token of an earlier start while it is good; otherwise makes one.

@@ -22,6 +22,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     telemetry::start(settings.log);
     let vault = server::open_vault(&settings, Purpose::Real, Arc::new(SystemClock))?;
     let listener = server::listen(&settings).await?;
+    let signals = Signals::listen()?;
     tracing::info!(address = %listener.local_addr()?, "taking calls");
-    server::serve(listener, Arc::new(vault), Signals::listen()?).await
+    server::serve(listener, Arc::new(vault), signals).await
 }

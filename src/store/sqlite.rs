@@ -238,6 +238,7 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, write: Write) -> Result<(), Error> {
+        self.lock.in_use();
         self.writer.commit(write).await
     }
 

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -202,6 +203,7 @@ pub(super) fn check_in_background(path: &Path) -> Option<InterruptHandle> {
 /// Holds the store for one process. The system lets go of it when the process ends, however it ends.
 pub(super) struct Lock {
     file: File,
+    marked: Once,
     /// Whether the process before did not close the store.
     pub(super) unclean: bool,
 }
@@ -218,7 +220,7 @@ impl Lock {
         };
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(&lock).map_err(|source| unusable(&source))?;
+        let file = options.open(&lock).map_err(|source| unusable(&source))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -229,15 +231,30 @@ impl Lock {
             }
             Err(TryLockError::Error(source)) => return Err(unusable(&source)),
         }
-        // Emptied by a clean stop; whoever finds it written knows that there was none.
         let unclean = file.metadata().is_ok_and(|lock| lock.len() > 0);
-        file.write_all(b"in use\n").map_err(|source| unusable(&source))?;
-        Ok(Self { file, unclean })
+        Ok(Self { file, marked: Once::new(), unclean })
+    }
+
+    /// Notes, before the first write, that the store is in use. Emptied by a clean stop; whoever finds it
+    /// written knows that there was none.
+    pub(super) fn in_use(&self) {
+        self.marked.call_once(|| {
+            if let Err(error) = (&self.file).write_all(b"in use\n") {
+                tracing::warn!(%error, "write the lock file");
+            }
+        });
     }
 
     /// Notes that the store was closed in order.
     pub(super) fn closed(&self) {
         self.file.set_len(0).ok();
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child between fork and exec shares the lock, and would keep it.
+        self.file.unlock().ok();
     }
 }
 

@@ -1,0 +1,134 @@
+//! Health, for probes that have no token; reflection, for people in dev and callers elsewhere.
+
+#![expect(clippy::disallowed_types, reason = "passes the status of a refusal on")]
+
+use std::time::Duration;
+
+use credvault::access::Role;
+use futures_util::stream;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::{v1, v1alpha};
+
+use crate::support::process::Process;
+use crate::support::{Bearer, TestVault, channel};
+
+const SERVICES: [&str; 4] = [
+    "credvault.v1.AuditService",
+    "credvault.v1.CredentialService",
+    "credvault.v1.ProviderService",
+    "credvault.v1.UseService",
+];
+
+fn ask(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest { service: service.to_owned() }
+}
+
+#[tokio::test]
+async fn everybody_may_ask_for_the_health_of_all_and_of_each_service() {
+    let vault = TestVault::start().await;
+    let mut health = HealthClient::new(channel(vault.address));
+    for service in [""].into_iter().chain(SERVICES) {
+        let answer = health.check(ask(service)).await.unwrap().into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
+    }
+    for unknown in ["credvault.v1.BackDoor", "grpc.health.v1.Health", "CredentialService", " "] {
+        let refused = health.check(ask(unknown)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound, "{unknown}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_sees_that_the_server_stops_before_it_ends() {
+    let vault = TestVault::start().await;
+    let mut watches = Vec::new();
+    for service in [""].into_iter().chain(SERVICES) {
+        let mut health = HealthClient::new(channel(vault.address));
+        let mut watch = health.watch(ask(service)).await.unwrap().into_inner();
+        let first = watch.message().await.unwrap().unwrap();
+        assert_eq!(first.status(), ServingStatus::Serving, "{service}");
+        watches.push((service, health, watch));
+    }
+    let stopped = tokio::spawn(vault.stop());
+    for (service, health, mut watch) in watches {
+        let next = tokio::time::timeout(Duration::from_secs(5), watch.message()).await;
+        let next = next.expect("within 5 s").unwrap().unwrap();
+        assert_eq!(next.status(), ServingStatus::NotServing, "{service}");
+        drop((health, watch));
+    }
+    // Nobody watches any more, so nothing holds the server up.
+    let stopped = tokio::time::timeout(Duration::from_secs(5), stopped).await;
+    stopped.expect("within 5 s").unwrap();
+}
+
+/// The services that reflection lists in its version 1.
+async fn list_v1(channel: &Channel, token: &str) -> Result<Vec<String>, Status> {
+    use v1::server_reflection_client::ServerReflectionClient;
+    use v1::server_reflection_request::MessageRequest;
+    use v1::server_reflection_response::MessageResponse;
+
+    let message_request = Some(MessageRequest::ListServices(String::new()));
+    let request = v1::ServerReflectionRequest { message_request, ..Default::default() };
+    let mut client = ServerReflectionClient::with_interceptor(channel.clone(), bearer(token));
+    let call = client.server_reflection_info(Request::new(stream::iter([request])));
+    match call.await?.into_inner().message().await?.unwrap().message_response.unwrap() {
+        MessageResponse::ListServicesResponse(list) => {
+            Ok(list.service.into_iter().map(|service| service.name).collect())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The same in the version that older tools speak.
+async fn list_v1alpha(channel: &Channel, token: &str) -> Result<Vec<String>, Status> {
+    use v1alpha::server_reflection_client::ServerReflectionClient;
+    use v1alpha::server_reflection_request::MessageRequest;
+    use v1alpha::server_reflection_response::MessageResponse;
+
+    let message_request = Some(MessageRequest::ListServices(String::new()));
+    let request = v1alpha::ServerReflectionRequest { message_request, ..Default::default() };
+    let mut client = ServerReflectionClient::with_interceptor(channel.clone(), bearer(token));
+    let call = client.server_reflection_info(Request::new(stream::iter([request])));
+    match call.await?.into_inner().message().await?.unwrap().message_response.unwrap() {
+        MessageResponse::ListServicesResponse(list) => {
+            Ok(list.service.into_iter().map(|service| service.name).collect())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn bearer(token: &str) -> Bearer {
+    Bearer(token.to_owned())
+}
+
+fn lists_our_services(listed: &[String]) {
+    for service in SERVICES {
+        assert!(listed.iter().any(|name| name == service), "{service} is not in {listed:?}");
+    }
+}
+
+#[tokio::test]
+async fn reflection_is_open_in_dev() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Process::dev(dir.path(), &[]);
+    lists_our_services(&list_v1(&dev.channel, "").await.unwrap());
+    lists_our_services(&list_v1alpha(&dev.channel, "").await.unwrap());
+}
+
+#[tokio::test]
+async fn reflection_needs_a_caller_elsewhere() {
+    let vault = TestVault::start().await;
+    let channel = channel(vault.address);
+    for token in ["", "cv1_nonsense"] {
+        let v1 = list_v1(&channel, token).await.unwrap_err();
+        let v1alpha = list_v1alpha(&channel, token).await.unwrap_err();
+        assert_eq!((v1.code(), v1alpha.code()), (Code::Unauthenticated, Code::Unauthenticated));
+    }
+    // Any valid token will do: what exists is no secret among callers.
+    let token = vault.token("acme", &[Role::Auditor]).await;
+    lists_our_services(&list_v1(&channel, &token).await.unwrap());
+    lists_our_services(&list_v1alpha(&channel, &token).await.unwrap());
+}
