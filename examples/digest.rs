@@ -1,8 +1,9 @@
 //! The phone's side of SIP digest authentication, to try `VerifySipDigest` without a phone.
 //!
 //! It computes a `response` (RFC 3261 section 22, RFC 7616, RFC 8760) from the password and prints
-//! the request that asks the vault to check it. On purpose it shares no code with the vault: what
-//! the two agree on, they agree on because of the RFCs, and not because of a common mistake.
+//! the request that asks the vault to check it; into a pipe or a file, nothing but that request. On
+//! purpose it shares no code with the vault: what the two agree on, they agree on because of the
+//! RFCs, and not because of a common mistake.
 //!
 //! Its own test vectors: `cargo test --example digest`.
 
@@ -16,7 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 const HELP: &str = "\
 The phone's side of SIP digest authentication: prints the response that a phone would send, and
-the request with which the vault checks it, ready to paste after grpcurl's -d.
+the request with which the vault checks it, ready to paste after grpcurl's -d. Into a pipe or a
+file it prints that request alone, ready for grpcurl's -d @.
 
 Usage: cargo run --example digest -- USERNAME REALM PASSWORD [OPTIONS]
 
@@ -210,9 +212,14 @@ fn run() -> anyhow::Result<()> {
     }
     let (authorization, argument) = parse(arguments)?;
     let response = authorization.response(&password(argument)?);
-    println!("response: {response}\n");
-    println!("To paste after -d, for credvault.v1.UseService/VerifySipDigest:\n");
-    println!("{}", quoted(&authorization.request(&response)));
+    let request = authorization.request(&response);
+    if io::stdout().is_terminal() {
+        println!("response: {response}\n");
+        println!("To paste after -d, for credvault.v1.UseService/VerifySipDigest:\n");
+        println!("{}", quoted(&request));
+    } else {
+        println!("{request}");
+    }
     Ok(())
 }
 
