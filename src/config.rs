@@ -190,6 +190,7 @@ fn parse_log(level: &str) -> anyhow::Result<LevelFilter> {
 fn parse_listen(listen: &str) -> anyhow::Result<SocketAddr> {
     let address: SocketAddr = listen
         .parse()
+        .ok()
         .with_context(|| format!("listen is {listen}; write ADDRESS:PORT, for example {LISTEN}"))?;
     if !address.ip().is_loopback() {
         bail!(

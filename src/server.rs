@@ -8,7 +8,7 @@ mod connections;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use tokio::net::TcpListener;
 
 use crate::clock::{Clock, SystemClock};
@@ -44,9 +44,9 @@ pub enum Purpose {
 pub fn create_vault(settings: &Settings, dev: bool) -> anyhow::Result<bool> {
     if settings.store.exists() {
         bail!(
-            "there is a vault at {} already; use it with `credvault {}`, or choose another --data-dir",
-            settings.store,
-            if dev { "dev" } else { "serve" }
+            "there is a vault at {} already; use it with `credvault serve` (or `dev`, if that made it), \
+             or choose another --data-dir",
+            settings.store
         );
     }
     settings.make_data_dir()?;
@@ -114,8 +114,11 @@ fn check_key_place(settings: &Settings, key_file: &KeyFile, dev: bool) -> anyhow
 
 /// Binds the address to take calls on.
 pub async fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(settings.listen).await.with_context(|| {
-        format!("cannot listen on {}; choose another address with --listen", settings.listen)
+    TcpListener::bind(settings.listen).await.map_err(|source| {
+        anyhow::anyhow!(
+            "cannot listen on {}: {source}; choose another address with --listen",
+            settings.listen
+        )
     })
 }
 

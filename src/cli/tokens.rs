@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Subcommand, builder::PossibleValuesParser};
 use jiff::SignedDuration;
 
@@ -14,6 +14,7 @@ use crate::config::StoreOptions;
 use crate::name::ResourceId;
 use crate::server::{self, Purpose};
 use crate::telemetry;
+use crate::vault::Error;
 
 /// Manage API tokens (the server must be stopped)
 #[derive(Debug, clap::Args)]
@@ -89,11 +90,19 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
 async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     let settings = args.options.resolve()?;
     telemetry::start(settings.log);
-    let id = TokenId::parse(&args.id).with_context(|| "token id".to_owned())?;
+    // Not quoted: it may be a whole token.
+    let id = TokenId::parse(&args.id)
+        .context("token id (what stands between `cv1_` and the next `_`)")?;
     let vault = server::open_vault(&settings, Purpose::Either, Arc::new(SystemClock))?;
     let revoked = vault.revoke_api_token(&LocalOperator::beside_the_store(), &id).await;
     vault.close().await;
-    revoked?;
+    match revoked {
+        Err(Error::NotFound { .. }) => bail!(
+            "there is no token {id} in this vault; take the id from the token itself, \
+             or choose another --data-dir"
+        ),
+        other => other?,
+    }
     note(format_args!("token {id} is revoked"));
     Ok(())
 }

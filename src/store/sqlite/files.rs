@@ -89,7 +89,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
     if mode & 0o077 != 0 {
         return Err(OpenError::new(
             format!("others may read {} (mode {:04o})", path.display(), mode & 0o7777),
-            format!("run `chmod 600 {}`", path.display()),
+            format!("if it is your vault, run `chmod 600 {}`", path.display()),
         ));
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
