@@ -5,6 +5,7 @@
 
 mod connections;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,9 +50,9 @@ pub fn create_vault(settings: &Settings, dev: bool) -> anyhow::Result<bool> {
             settings.store
         );
     }
-    settings.make_data_dir()?;
     let key_file = settings.key_file(dev)?;
     check_key_place(settings, &key_file, dev)?;
+    settings.make_data_dir()?;
     let made = !key_file.path().exists();
     if made {
         key_file.create()?;
@@ -100,9 +101,8 @@ pub fn open_vault(
 
 /// A copy of the data must not bring the key along.
 fn check_key_place(settings: &Settings, key_file: &KeyFile, dev: bool) -> anyhow::Result<()> {
-    let folder = key_file.path().parent().and_then(|folder| folder.canonicalize().ok());
-    let data = settings.data_dir.canonicalize().ok();
-    if !dev && folder.zip(data).is_some_and(|(folder, data)| folder.starts_with(data)) {
+    let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+    if !dev && real(key_file.path())?.starts_with(real(&settings.data_dir)?) {
         bail!(
             "the key file {} lies in the data folder, so whoever copies the data has the key as well; \
              choose a place outside with --key-file",

@@ -24,14 +24,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     say(format_args!(
         "{good}A new vault is ready.{good:#}
 
-  data  {}
+  store {}
   key   {} ({made})
 
 Next:
   credvault tokens create --account acme --role account-admin   a token for its first admin
   credvault serve                                               take calls
-with the same --data-dir and --key-file as now.",
-        settings.data_dir.display(),
+with the same --data-dir, --store and --key-file as now.",
+        settings.store,
         key_file.path().display(),
     ));
     Ok(())

@@ -132,7 +132,7 @@ type Spoil = fn(&Path);
 
 #[tokio::test]
 async fn a_file_that_is_not_a_sound_store_of_ours_is_refused_with_its_cause() {
-    let cases: [(&str, Spoil, [&str; 3]); 5] = [
+    let cases: [(&str, Spoil, [&str; 3]); 6] = [
         (
             "a newer schema",
             |path| set_schema_version(path, 99),
@@ -141,7 +141,7 @@ async fn a_file_that_is_not_a_sound_store_of_ours_is_refused_with_its_cause() {
         (
             "another program's file",
             |path| std::fs::write(path, "this is a letter to my aunt ".repeat(400)).unwrap(),
-            ["cannot use", "not a database", "restore the vault from a backup"],
+            ["not a Credvault store", "--data-dir", "credvault init"],
         ),
         (
             "an empty file",
@@ -156,6 +156,11 @@ async fn a_file_that_is_not_a_sound_store_of_ours_is_refused_with_its_cause() {
                 other.execute_batch("CREATE TABLE letter (text TEXT)").unwrap();
             },
             ["not a Credvault store", "--data-dir", "credvault init"],
+        ),
+        (
+            "a file with two names",
+            |path| std::fs::hard_link(path, path.with_extension("also")).unwrap(),
+            ["second name", "hard link", "remove that name"],
         ),
         (
             "a file that others may read",

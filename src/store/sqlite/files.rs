@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
@@ -67,14 +67,53 @@ fn absent_is_fine(error: std::io::Error) -> std::io::Result<()> {
     if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-/// Where a vault's file really lies: one vault has one lock, whatever links lead to it.
+/// Where a vault's file really lies: one vault has one lock, whatever links lead to it. Refuses what is not
+/// a store of ours before anything is written beside it.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
-    path.canonicalize().map_err(|_| {
+    let path = path.canonicalize().map_err(|_| {
         OpenError::new(
             format!("there is no vault at {}", path.display()),
             "make one with `credvault init`, or try `credvault dev`",
         )
-    })
+    })?;
+    let read = || -> std::io::Result<([u8; 72], fs::Metadata)> {
+        let file = File::open(&path)?;
+        let mut header = [0; 72];
+        file.read_exact_at(&mut header, 0)?;
+        Ok((header, file.metadata()?))
+    };
+    // SQLite's header: its magic first, the application id at 68 (fileformat2.html §1.3).
+    let ours = |header: &[u8; 72]| {
+        header.starts_with(b"SQLite format 3\0") && header.ends_with(&APPLICATION_ID.to_be_bytes())
+    };
+    let metadata = match read() {
+        Ok((header, metadata)) if ours(&header) => metadata,
+        Err(source) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Err(OpenError::new(
+                format!("cannot open {}: {source}", path.display()),
+                "run as the user that owns the vault",
+            ));
+        }
+        _ => {
+            return Err(OpenError::new(
+                format!("{} is not a Credvault store", path.display()),
+                "check --data-dir and --store; a new vault is made with `credvault init`",
+            ));
+        }
+    };
+    if metadata.mode() & 0o077 != 0 {
+        return Err(OpenError::new(
+            format!("others may read {} (mode {:04o})", path.display(), metadata.mode() & 0o7777),
+            format!("run `chmod 600 {}`", path.display()),
+        ));
+    }
+    if metadata.nlink() > 1 {
+        return Err(OpenError::new(
+            format!("{} has a second name (a hard link)", path.display()),
+            "remove that name: two processes could open the vault under two names at once",
+        ));
+    }
+    Ok(path)
 }
 
 /// Opens a connection that may write, on a file that [`create`] made, and migrates it.
@@ -85,27 +124,13 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
             "build with the bundled SQLite, at least 3.51.3",
         ));
     }
-    let mode = fs::metadata(path).map_or(0, |file| file.permissions().mode());
-    if mode & 0o077 != 0 {
-        return Err(OpenError::new(
-            format!("others may read {} (mode {:04o})", path.display(), mode & 0o7777),
-            format!("if it is your vault, run `chmod 600 {}`", path.display()),
-        ));
-    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let open = || -> rusqlite::Result<(Connection, i32, i64)> {
+    let open = || -> rusqlite::Result<(Connection, i64)> {
         let connection = Connection::open_with_flags(path, flags)?;
-        let id = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
         let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        Ok((connection, id, version))
+        Ok((connection, version))
     };
-    let (mut connection, id, version) = open().map_err(|source| damaged(path, &source))?;
-    if id != APPLICATION_ID {
-        return Err(OpenError::new(
-            format!("{} is not a Credvault store", path.display()),
-            "check --data-dir and --store; a new vault is made with `credvault init`",
-        ));
-    }
+    let (mut connection, version) = open().map_err(|source| damaged(path, &source))?;
     if version > i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX) {
         return Err(OpenError::new(
             format!("{} was written by a newer Credvault (schema {version})", path.display()),
