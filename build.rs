@@ -18,6 +18,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out_dir.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
     let secret = secret_messages(&compiler.descriptor_pool());
+    if secret.is_empty() {
+        return Err("no message carries a secret: is the sensitivity option still there?".into());
+    }
     fs::write(out_dir.join("opaque_debug.rs"), opaque_debug(&secret))?;
     tonic_prost_build::configure()
         .codec_path("crate::grpc::codec::Codec")

@@ -50,9 +50,9 @@ pub fn create_vault(settings: &Settings, dev: bool) -> anyhow::Result<bool> {
             settings.store
         );
     }
+    settings.make_data_dir()?;
     let key_file = settings.key_file(dev)?;
     check_key_place(settings, &key_file, dev)?;
-    settings.make_data_dir()?;
     let made = !key_file.path().exists();
     if made {
         key_file.create()?;
@@ -99,10 +99,14 @@ pub fn open_vault(
     Ok(Vault::new(store, sealer, upstreams, clock))
 }
 
-/// A copy of the data must not bring the key along.
+/// A copy of the data folder must not bring the key along. The folders must exist.
 fn check_key_place(settings: &Settings, key_file: &KeyFile, dev: bool) -> anyhow::Result<()> {
-    let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
-    if !dev && real(key_file.path())?.starts_with(real(&settings.data_dir)?) {
+    let data = settings.data_dir.canonicalize().ok();
+    let folder = key_file.path().parent().filter(|folder| !folder.as_os_str().is_empty());
+    // Where the key lies by name, and where it really lies if that is a link.
+    let places = [folder.unwrap_or(Path::new(".")).canonicalize(), key_file.path().canonicalize()];
+    let inside = |place: &Path| data.as_deref().is_some_and(|data| place.starts_with(data));
+    if !dev && places.iter().flatten().any(|place| inside(place)) {
         bail!(
             "the key file {} lies in the data folder, so whoever copies the data has the key as well; \
              choose a place outside with --key-file",

@@ -210,7 +210,7 @@ impl From<store::Error> for Error {
 impl From<crate::crypto::Error> for Error {
     fn from(error: crate::crypto::Error) -> Self {
         match error {
-            crate::crypto::Error::Random(source) => Self::StorageUnavailable(source.into()),
+            crate::crypto::Error::Random(source) => source.into(),
             damaged => Self::RecordDamaged(damaged.into()),
         }
     }
@@ -218,6 +218,6 @@ impl From<crate::crypto::Error> for Error {
 
 impl From<crate::crypto::random::Error> for Error {
     fn from(error: crate::crypto::random::Error) -> Self {
-        Self::StorageUnavailable(error.into())
+        Self::Internal(error.into())
     }
 }

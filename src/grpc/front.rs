@@ -1,7 +1,6 @@
 //! The front door: what happens to every call before and after its service.
 //!
-//! Deadline → panic isolation → size of the metadata → authentication → frame check → service → one log
-//! line. Health is open to
+//! Deadline → panic isolation → size of the metadata → authentication → frame check → service → log line. Health is open to
 //! everybody, reflection to everybody in dev, everything else to callers with a valid API token only, so
 //! that an unknown peer cannot even find out which methods exist.
 

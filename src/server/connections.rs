@@ -113,6 +113,7 @@ async fn serve(
         .keep_alive_timeout(Duration::from_secs(20))
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
+    let asked_yet = first_request.clone();
     let silent = async {
         let mut first_request = first_request;
         let asked = first_request.wait_for(|asked| *asked);
@@ -124,6 +125,10 @@ async fn serve(
         ended = &mut connection => ended,
         () = silent => return,
         () = async { drop(draining.wait_for(|draining| *draining).await) } => {
+            // Nothing was asked, so there is nothing to finish; hyper would wait for a preface.
+            if !*asked_yet.borrow() {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }

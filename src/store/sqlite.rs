@@ -248,7 +248,8 @@ impl Store for SqliteStore {
             check.interrupt();
         }
         self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.checkpointer.stop().await;
-        self.lock.closed();
+        if self.checkpointer.stop().await {
+            self.lock.closed();
+        }
     }
 }

@@ -56,36 +56,36 @@ pub enum Error {
     #[error("the account is disabled: an operator can enable it")]
     AccountDisabled,
     #[error(
-        "the carrier refuses this account and token; nothing was stored: check both in its console"
+        "the carrier refuses this account and token; nothing was changed: check both in its console"
     )]
     UpstreamRejectedToken,
     #[error(
-        "the carrier's account is suspended or closed; nothing was stored: reopen it there first"
+        "the carrier's account is suspended or closed; nothing was changed: reopen it there first"
     )]
     UpstreamAccountInactive,
-    #[error("the carrier knows no such account; nothing was stored: check its id")]
+    #[error("the carrier knows no such account; nothing was changed: check its id")]
     UpstreamAccountNotFound,
     #[error(
-        "the carrier answered for another account; nothing was stored: check which account the token is of"
+        "the carrier answered for another account; nothing was changed: check which account the token is of"
     )]
     UpstreamSidMismatch,
-    #[error("the carrier asks us to slow down; nothing was stored: retry later")]
+    #[error("the carrier asks us to slow down; nothing was changed: retry later")]
     UpstreamRateLimited { retry_after: Duration },
-    #[error("the carrier failed; nothing was stored: retry later")]
+    #[error("the carrier failed; nothing was changed: retry later")]
     UpstreamError,
-    #[error("the carrier did not answer within 5 seconds; nothing was stored: retry later")]
+    #[error("the carrier did not answer within 5 seconds; nothing was changed: retry later")]
     UpstreamTimeout,
-    #[error("the carrier cannot be reached; nothing was stored: retry later")]
+    #[error("the carrier cannot be reached; nothing was changed: retry later")]
     UpstreamUnreachable,
     #[error(
-        "the carrier's TLS certificate is not acceptable; nothing was stored: tell the operator"
+        "the carrier's TLS certificate is not acceptable; nothing was changed: tell the operator"
     )]
     UpstreamTls,
     #[error(
-        "the carrier redirects elsewhere, which is never followed; nothing was stored: tell the operator"
+        "the carrier redirects elsewhere, which is never followed; nothing was changed: tell the operator"
     )]
     UpstreamRedirect,
-    #[error("the carrier's answer makes no sense; nothing was stored: tell the operator")]
+    #[error("the carrier's answer makes no sense; nothing was changed: tell the operator")]
     UpstreamProtocol,
     #[error("too many writes are waiting: retry later")]
     Overloaded,

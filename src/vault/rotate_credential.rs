@@ -60,7 +60,10 @@ impl Vault {
                     let issued = Issued::new(password, new.version);
                     return Ok((new, issued));
                 }
-                Committed::Before(done) => return Err(already_issued(&new.name, &done)),
+                Committed::Before(done) => {
+                    let credential = self.credential_of(scope, &done).await?;
+                    return Err(already_issued(&credential.name, &done));
+                }
                 Committed::Moved => {}
             }
         }

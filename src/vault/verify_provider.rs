@@ -2,7 +2,7 @@
 
 use super::{Error, Intent, Vault, place};
 use crate::access::{Scope, VerifyProvider};
-use crate::audit::Entry;
+use crate::audit::{Chain, Entry};
 use crate::crypto::Field;
 use crate::name::ResourceId;
 use crate::provider::Provider;
@@ -18,7 +18,20 @@ impl Vault {
         let StoredProvider { provider, token } = self.find_provider(scope, id).await?;
         let place = place(scope, provider.uid, Field::Token, provider.token_version);
         let token = self.sealer.open(&place, &token)?;
-        let verdict = self.upstream_of(&provider.kind)?.ask(&provider.kind, &token).await?;
+        let verdict = match self.upstream_of(&provider.kind)?.ask(&provider.kind, &token).await {
+            Ok(verdict) => verdict,
+            Err(outage) => {
+                let error = Error::from(outage);
+                let entry = Entry {
+                    outcome: error.reason().to_owned(),
+                    version_before: provider.token_version,
+                    version_after: provider.token_version,
+                    ..self.entry_of(scope, &Intent::default(), &provider.name.to_string())
+                };
+                self.record_refusal(Chain::of_account(scope.account()), entry).await;
+                return Err(error);
+            }
+        };
         let verification = verdict.into_verification(self.clock.now());
         let provider = Provider { verification, ..provider };
 

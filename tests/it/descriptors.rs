@@ -436,3 +436,27 @@ impl FileResolver for Edited {
         }
     }
 }
+
+/// The `Debug` of messages that can carry a secret is made by `build.rs` from the sensitivity option.
+#[test]
+fn messages_with_secrets_print_none() {
+    use credvault::grpc::proto::{
+        CreateCredentialRequest, CreateProviderRequest, IssuedSecret, UpdateCredentialRequest,
+        UpdateTokenRequest,
+    };
+    let secret = || "hunter2-canary".to_owned();
+    let issued = IssuedSecret { password: secret(), version: 1 };
+    let create = CreateCredentialRequest { password: Some(secret()), ..Default::default() };
+    let update = UpdateCredentialRequest { password: Some(secret()), ..Default::default() };
+    let provider = CreateProviderRequest { auth_token: secret(), ..Default::default() };
+    let token = UpdateTokenRequest { auth_token: secret(), ..Default::default() };
+    for printed in [
+        format!("{issued:?}"),
+        format!("{create:#?}"),
+        format!("{update:?}"),
+        format!("{provider:?}"),
+        format!("{token:?}"),
+    ] {
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
+}

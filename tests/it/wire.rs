@@ -102,7 +102,7 @@ async fn what_does_not_decode_is_the_callers_fault_and_said_so() {
 
 /// Health and reflection are other people's code, open to strangers.
 #[tokio::test]
-async fn what_does_not_decode_is_the_callers_fault_in_health_and_reflection_too() {
+async fn what_does_not_decode_is_the_callers_fault_in_health_and_never_ours_in_reflection() {
     let vault = TestVault::start().await;
     let raw = connect(&vault).await;
     for path in ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"] {

@@ -1,4 +1,4 @@
-//! Checkpoints, on a thread and a connection of their own: a commit waits for one for 50 ms at the most.
+//! Checkpoints, on a thread and a connection of their own, so that commits rarely wait for one.
 //!
 //! The log keeps every page ever written until it is truncated, overwritten ciphertext included. So:
 //!
@@ -7,6 +7,7 @@
 //!   That holds the write lock while it waits for readers, so it waits briefly and tries again a second later.
 //!   What SQLite left in the gaps of its pages is zeroed after it (`sweep.rs`).
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,18 +58,19 @@ impl Notes {
 /// The way to the checkpoint thread.
 pub(super) struct Checkpointer {
     notes: Notes,
-    stop: SyncSender<oneshot::Sender<()>>,
+    stop: SyncSender<oneshot::Sender<bool>>,
 }
 
 impl Checkpointer {
-    /// Starts the thread. A log that an unclean stop left behind is truncated like any other.
+    /// Starts the thread. A log that an earlier stop left behind is truncated like any other.
     pub(super) fn start(
         connection: Connection,
         path: &Path,
         unclean: bool,
     ) -> Result<Self, OpenError> {
         let notes = Notes::default();
-        if unclean {
+        let log = files::beside(path, "-wal");
+        if unclean || size_of(&log) > 0 {
             notes.written();
         }
         let sweeper = Sweeper::open(path).map_err(|source| {
@@ -79,11 +81,16 @@ impl Checkpointer {
         })?;
         connection.busy_timeout(PATIENCE).map_err(|source| files::damaged(path, &source))?;
         let (stop, stopped) = sync_channel(1);
-        let log = files::beside(path, "-wal");
         let thread = Thread { connection, sweeper, log, notes: notes.clone() };
         thread::Builder::new()
             .name("store-checkpoint".into())
-            .spawn(move || thread.run(&stopped))
+            .spawn(move || {
+                let work = AssertUnwindSafe(|| thread.run(&stopped));
+                if std::panic::catch_unwind(work).is_err() {
+                    // The log would grow for ever, and keep what was overwritten.
+                    files::exit("the checkpoint thread of the store panicked");
+                }
+            })
             .map_err(|source| {
                 OpenError::new(
                     format!("cannot start the checkpoint thread: {source}"),
@@ -98,12 +105,10 @@ impl Checkpointer {
         self.notes.clone()
     }
 
-    /// Truncates the log once more and ends the thread.
-    pub(super) async fn stop(&self) {
+    /// Truncates the log once more and ends the thread. Returns whether nothing is left to do.
+    pub(super) async fn stop(&self) -> bool {
         let (stopped, done) = oneshot::channel();
-        if self.stop.try_send(stopped).is_ok() {
-            done.await.ok();
-        }
+        self.stop.try_send(stopped).is_ok() && done.await.unwrap_or(false)
     }
 }
 
@@ -116,16 +121,18 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(self, stop: &Receiver<oneshot::Sender<()>>) {
+    fn run(self, stop: &Receiver<oneshot::Sender<bool>>) {
         let mut oldest: Option<Instant> = None;
         loop {
             match stop.recv_timeout(TICK) {
                 Ok(stopped) => {
                     self.connection.busy_timeout(PATIENCE_AT_STOP).ok();
-                    self.clean();
+                    let written = self.notes.0.written.load(Ordering::Acquire);
+                    // With nothing written since the last time, all is clean.
+                    let clean = (oldest.is_none() && !written) || self.clean();
                     // The last connection takes the log away as it closes, and only then is all said.
                     drop(self);
-                    stopped.send(()).ok();
+                    stopped.send(clean).ok();
                     return;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -134,7 +141,7 @@ impl Thread {
             if self.notes.0.written.swap(false, Ordering::AcqRel) {
                 oldest.get_or_insert_with(Instant::now);
             }
-            let size = std::fs::metadata(&self.log).map_or(0, |log| log.len());
+            let size = size_of(&self.log);
             let due = oldest.is_some_and(|since| since.elapsed() >= TRUNCATE_AFTER);
             if due || size >= TRUNCATE_FROM {
                 if self.clean() {
@@ -152,15 +159,21 @@ impl Thread {
             return true;
         }
         self.checkpoint("PASSIVE");
-        let truncated = self.checkpoint("TRUNCATE");
-        if truncated {
-            match self.sweeper.sweep() {
-                Ok(pages) => tracing::trace!(pages, "swept the store"),
-                Err(error) => tracing::error!(%error, "sweep the store"),
-            }
-            self.notes.0.swept.store(true, Ordering::Release);
+        if !self.checkpoint("TRUNCATE") {
+            return false;
         }
-        truncated
+        let swept = self.sweeper.sweep();
+        self.notes.0.swept.store(true, Ordering::Release);
+        match swept {
+            Ok(pages) => {
+                tracing::trace!(pages, "swept the store");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "sweep the store");
+                false
+            }
+        }
     }
 
     /// Whether the checkpoint reached its end.
@@ -175,4 +188,8 @@ impl Thread {
             }
         }
     }
+}
+
+fn size_of(log: &Path) -> u64 {
+    std::fs::metadata(log).map_or(0, |log| log.len())
 }

@@ -36,6 +36,8 @@ pub(in crate::store) fn create(path: &Path, identity: &Identity) -> Result<(), O
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| failed(&e))?;
     }
+    // Two that create at once would share the draft.
+    let _lock = Lock::take(path)?;
     let draft = beside(path, ".new");
     fs::remove_file(&draft).or_else(absent_is_fine).map_err(|e| failed(&e))?;
     // Made here and not by SQLite, so that no one else can read it; -wal and -shm take over its mode.
@@ -107,7 +109,13 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
             format!("run `chmod 600 {}`", path.display()),
         ));
     }
-    if metadata.nlink() > 1 {
+    // A creation that was cut off between its last two steps left its draft's name behind.
+    let draft = beside(&path, ".new");
+    let same =
+        |other: &fs::Metadata| other.ino() == metadata.ino() && other.dev() == metadata.dev();
+    let left_over = fs::metadata(&draft).is_ok_and(|other| same(&other));
+    let names = metadata.nlink() - u64::from(left_over && fs::remove_file(&draft).is_ok());
+    if names > 1 {
         return Err(OpenError::new(
             format!("{} has a second name (a hard link)", path.display()),
             "remove that name: two processes could open the vault under two names at once",
@@ -264,7 +272,8 @@ impl Lock {
     /// written knows that there was none.
     pub(super) fn in_use(&self) {
         self.marked.call_once(|| {
-            if let Err(error) = (&self.file).write_all(b"in use\n") {
+            let written = (&self.file).write_all(b"in use\n").and_then(|()| self.file.sync_all());
+            if let Err(error) = written {
                 tracing::warn!(%error, "write the lock file");
             }
         });
