@@ -4,6 +4,7 @@
 //! secrets (Twilio's contains the account's primary token). Nothing here stores anything.
 
 mod http;
+mod json;
 mod twilio;
 
 use std::time::Duration;

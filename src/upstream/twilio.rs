@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 
 use super::http::{BaseUrl, Http};
+use super::json::nested_deeper_than;
 use super::{Outage, Refusal, Upstream, Verdict};
 use crate::name::Invalid;
 use crate::provider::{AccountSid, CheckStatus, Kind, ProviderType, is_lower_hex};
@@ -46,6 +47,9 @@ impl Twilio {
             403 => return Ok(Finding::Inactive { token_accepted: false }),
             404 => return Ok(Finding::Refused(Refusal::AccountNotFound)),
             _ => return Err(Outage::Protocol),
+        }
+        if nested_deeper_than(&answer.body, 64) {
+            return Err(Outage::Protocol);
         }
         let account: Account =
             serde_json::from_slice(&answer.body).map_err(|_| Outage::Protocol)?;

@@ -1,0 +1,38 @@
+//! JSON of strangers.
+
+/// Whether arrays and objects lie in one another more than `most` deep. A parser that skips a field
+/// does not count there, and nothing that a carrier means to say is deep.
+pub(super) fn nested_deeper_than(json: &[u8], most: usize) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > most {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_counted_outside_of_strings() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(!nested_deeper_than(nested(64).as_bytes(), 64));
+        assert!(nested_deeper_than(nested(65).as_bytes(), 64));
+        assert!(nested_deeper_than(br#"{"a": {"b": [0]}}"#, 2));
+        assert!(!nested_deeper_than(br#"[{}, {}, [], "[[[ \"[[[ \\"]"#, 2));
+        assert!(nested_deeper_than(br#"["\\", [[]]]"#, 2));
+        assert!(!nested_deeper_than(b"]]][[", 2));
+        assert!(!nested_deeper_than(b"", 0));
+    }
+}
