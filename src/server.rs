@@ -19,7 +19,7 @@ use crate::crypto::{Sealer, random};
 use crate::grpc;
 use crate::name::Uid;
 use crate::store::{self, Identity};
-use crate::upstream::{self, Http};
+use crate::upstream::{self, Network};
 use crate::vault::Vault;
 
 /// How long calls in progress may take after a stop was asked for. With the close of the store the process
@@ -70,6 +70,7 @@ pub fn open_vault(
     settings: &Settings,
     purpose: Purpose,
     clock: Arc<dyn Clock>,
+    network: &Network,
 ) -> anyhow::Result<Vault> {
     let store = store::open(&settings.store, Arc::clone(&clock))?;
     let identity = store.identity();
@@ -95,7 +96,7 @@ pub fn open_vault(
             key_file.path().display()
         )
     })?;
-    let upstreams = upstream::built_ins(&Http::new()?, &settings.endpoints);
+    let upstreams = upstream::built_ins(network, settings.endpoints.clone(), &clock)?;
     Ok(Vault::new(store, sealer, upstreams, clock))
 }
 

@@ -7,16 +7,19 @@ mod http;
 mod json;
 mod twilio;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::clock::Clock;
 use crate::name::Invalid;
 use crate::provider::{Check, CheckStatus, Kind, ProviderType, Status, Verification};
 use crate::secret::SecretText;
 
-pub use http::{BaseUrl, Http};
+use http::Http;
+pub use http::{BaseUrl, Network};
 
 /// Where the carriers are reached; from the operator's configuration only.
 #[derive(Debug, Clone)]
@@ -33,8 +36,20 @@ impl Default for Endpoints {
 }
 
 /// The carriers that Credvault knows.
-pub fn built_ins(http: &Http, endpoints: &Endpoints) -> Vec<Box<dyn Upstream>> {
-    vec![Box::new(twilio::Twilio::new(http.clone(), endpoints.twilio_api_url.clone()))]
+pub fn built_ins(
+    network: &Network,
+    endpoints: Endpoints,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Vec<Box<dyn Upstream>>> {
+    let defaults = Endpoints::default();
+    // Each has a client of its own, and so its own limit on calls. A host that the operator named may
+    // have any address; one that we named may not, wherever DNS says that it is.
+    let http = |url: &BaseUrl, default: &BaseUrl| {
+        let named = Some(url).filter(|url| *url != default).map(|url| url.host().to_owned());
+        Http::new(network, Arc::clone(clock), named.into_iter().collect())
+    };
+    let twilio = endpoints.twilio_api_url;
+    Ok(vec![Box::new(twilio::Twilio::new(http(&twilio, &defaults.twilio_api_url)?, twilio))])
 }
 
 /// A carrier's live API.
@@ -165,4 +180,10 @@ pub enum Outage {
     Redirect,
     /// It answered something that makes no sense here.
     Protocol,
+    /// Its name leads to addresses that are not public, which the operator did not ask for.
+    BlockedAddress,
+    /// As many calls as we make at once are under way; it was not asked.
+    Busy,
+    /// It failed repeatedly and is left alone for this long; it was not asked.
+    Resting(Duration),
 }

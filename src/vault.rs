@@ -23,6 +23,7 @@ mod verify_provider;
 mod verify_sip_digest;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::access::{self, AccountScope, Action, Caller, Denied, Scope};
 use crate::audit::{self, Chain, Entry};
@@ -185,6 +186,9 @@ impl From<Outage> for Error {
             Outage::Tls => Self::UpstreamTls,
             Outage::Redirect => Self::UpstreamRedirect,
             Outage::Protocol => Self::UpstreamProtocol,
+            Outage::BlockedAddress => Self::UpstreamBlockedAddress,
+            Outage::Busy => Self::RateLimited { retry_after: Duration::from_secs(1) },
+            Outage::Resting(retry_after) => Self::UpstreamResting { retry_after },
         }
     }
 }

@@ -74,9 +74,9 @@ const FENCES: &[(&str, &str)] = &[
     ("rand", "crypto"),
     ("sha2", "crypto digest audit access::api_token"),
     ("md5", "digest"),
-    ("reqwest", "upstream::http"),
-    ("rustls", "upstream::http"),
-    ("webpki_roots", "upstream::http"),
+    ("reqwest", "upstream::http*"),
+    ("rustls", "upstream::http*"),
+    ("webpki_roots", "upstream::http*"),
     ("clap", "cli config main"),
     ("std::env", "config defect"),
 ];

@@ -17,6 +17,7 @@ use crate::crypto::random;
 use crate::name::ResourceId;
 use crate::server::{self, Purpose};
 use crate::telemetry;
+use crate::upstream::Network;
 use crate::vault::Vault;
 
 /// Try Credvault on this machine: makes a vault, a key and a token on the first start, keeps them after
@@ -35,7 +36,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     if !settings.store.exists() {
         server::create_vault(&settings, true)?;
     }
-    let vault = server::open_vault(&settings, Purpose::Dev, Arc::new(SystemClock))?;
+    let vault =
+        server::open_vault(&settings, Purpose::Dev, Arc::new(SystemClock), &Network::internet())?;
     let vault = Arc::new(vault);
     let listener = server::listen(&settings).await?;
     let token_file = settings.data_dir.join("dev.token");

@@ -7,6 +7,7 @@ use crate::clock::SystemClock;
 use crate::config::ServeOptions;
 use crate::server::{self, Purpose};
 use crate::telemetry;
+use crate::upstream::Network;
 
 /// Take calls on a vault that `credvault init` made
 ///
@@ -20,7 +21,8 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.options.resolve()?;
     telemetry::start(settings.log);
-    let vault = server::open_vault(&settings, Purpose::Real, Arc::new(SystemClock))?;
+    let vault =
+        server::open_vault(&settings, Purpose::Real, Arc::new(SystemClock), &Network::internet())?;
     let listener = server::listen(&settings).await?;
     let signals = Signals::listen()?;
     tracing::info!(address = %listener.local_addr()?, "taking calls");

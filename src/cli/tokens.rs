@@ -14,6 +14,7 @@ use crate::config::StoreOptions;
 use crate::name::ResourceId;
 use crate::server::{self, Purpose};
 use crate::telemetry;
+use crate::upstream::Network;
 use crate::vault::Error;
 
 /// Manage API tokens (the server must be stopped)
@@ -71,7 +72,12 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
     let account = ResourceId::parse(id).with_context(|| format!("account {}", args.account))?;
     let named = |role: &Role| args.roles.iter().any(|name| name == role.as_str());
     let roles: Vec<Role> = Role::ALL.map(|(role, _)| role).into_iter().filter(named).collect();
-    let vault = server::open_vault(&settings, Purpose::Either, Arc::new(SystemClock))?;
+    let vault = server::open_vault(
+        &settings,
+        Purpose::Either,
+        Arc::new(SystemClock),
+        &Network::internet(),
+    )?;
     let lifetime = SignedDuration::from_hours(24 * i64::from(args.days));
     let operator = LocalOperator::beside_the_store();
     let made = vault.add_api_token(&operator, &account, &roles, lifetime).await;
@@ -93,7 +99,12 @@ async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     // Not quoted: it may be a whole token.
     let id = TokenId::parse(&args.id)
         .context("token id (what stands between `cv1_` and the next `_`)")?;
-    let vault = server::open_vault(&settings, Purpose::Either, Arc::new(SystemClock))?;
+    let vault = server::open_vault(
+        &settings,
+        Purpose::Either,
+        Arc::new(SystemClock),
+        &Network::internet(),
+    )?;
     let revoked = vault.revoke_api_token(&LocalOperator::beside_the_store(), &id).await;
     vault.close().await;
     match revoked {

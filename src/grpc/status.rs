@@ -48,14 +48,18 @@ fn code(error: &Error) -> (Code, Option<Duration>) {
         | Error::UpstreamAccountInactive
         | Error::UpstreamAccountNotFound
         | Error::UpstreamSidMismatch => (Code::FailedPrecondition, None),
-        Error::UpstreamRateLimited { retry_after } => (Code::Unavailable, Some(*retry_after)),
+        Error::UpstreamRateLimited { retry_after } | Error::UpstreamResting { retry_after } => {
+            (Code::Unavailable, Some(*retry_after))
+        }
         Error::UpstreamError
         | Error::UpstreamTimeout
         | Error::UpstreamUnreachable
         | Error::StorageUnavailable(_) => (Code::Unavailable, soon),
-        Error::UpstreamTls | Error::UpstreamRedirect | Error::UpstreamProtocol => {
-            (Code::Unavailable, None)
-        }
+        Error::UpstreamTls
+        | Error::UpstreamRedirect
+        | Error::UpstreamProtocol
+        | Error::UpstreamBlockedAddress => (Code::Unavailable, None),
+        Error::RateLimited { retry_after } => (Code::ResourceExhausted, Some(*retry_after)),
         Error::Overloaded => (Code::ResourceExhausted, soon),
         Error::StorageFull(_) => (Code::ResourceExhausted, None),
         Error::DeadlineExceeded => (Code::DeadlineExceeded, None),

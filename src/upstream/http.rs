@@ -2,27 +2,45 @@
 //!
 //! - No redirects: the token goes where the operator said and nowhere else.
 //! - No proxy from the environment, no cookies, no decompression.
-//! - Connect within 2 s, everything within 5 s, at most 64 KiB of body, one try: the caller decides.
+//! - No address that is not public, unless the operator named that very host.
+//! - Connect within 2 s, everything within 5 s, a limit on the body, one try: the caller decides.
+//! - 16 calls at once; a carrier that keeps failing is left alone for a while ([`breaker`]).
 //! - The body is a secret: it is zeroized, never logged, never part of an error.
 
+mod address;
+mod breaker;
+
+use std::collections::HashMap;
 use std::error::Error as _;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use reqwest::{Client, StatusCode, Url, redirect};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::Outage;
+use crate::clock::Clock;
 use crate::name::Invalid;
 use crate::secret::SecretText;
+use address::{Blocked, Names, Resolver};
+use breaker::{Breakers, End};
 
 const CONNECT: Duration = Duration::from_secs(2);
 const TOTAL: Duration = Duration::from_secs(5);
 const MAX_BODY: usize = 64 * 1024;
 
+/// How many calls there may be at once, and how long a further one waits for its turn.
+const PLACES: usize = 16;
+const MAX_WAIT: Duration = Duration::from_secs(2);
+
 /// Where a carrier's API begins: https, or http to this machine for trials and tests.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl(Url);
 
 impl BaseUrl {
@@ -33,7 +51,7 @@ impl BaseUrl {
         );
         let url = Url::parse(text).map_err(|_| RULE)?;
         let local = match url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Domain(name)) => address::is_localhost(name),
             Some(url::Host::Ipv4(address)) => address.is_loopback(),
             Some(url::Host::Ipv6(address)) => address.is_loopback(),
             None => false,
@@ -50,6 +68,11 @@ impl BaseUrl {
         }
     }
 
+    /// The host, as it stands in URLs.
+    pub(super) fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
+    }
+
     /// The URL of a path below. Segments are escaped.
     pub(super) fn join(&self, segments: &[&str]) -> Url {
         let mut url = self.0.clone();
@@ -60,73 +83,221 @@ impl BaseUrl {
     }
 }
 
+/// What connects the vault to the world: whom it trusts, and how it finds addresses.
+#[derive(Debug, Clone)]
+pub struct Network {
+    roots: Vec<Vec<u8>>,
+    names: Names,
+}
+
+impl Network {
+    /// The Internet: Mozilla's root certificates, and names as this machine looks them up.
+    pub fn internet() -> Self {
+        Self { roots: Vec::new(), names: Names::System }
+    }
+
+    /// Trusts one more root certificate (DER).
+    #[must_use]
+    pub fn with_root(mut self, der: &[u8]) -> Self {
+        self.roots.push(der.to_owned());
+        self
+    }
+
+    /// Looks names up here and nowhere else. Port 0 is the scheme's own.
+    #[must_use]
+    pub fn with_names(self, names: HashMap<String, Vec<SocketAddr>>) -> Self {
+        Self { names: Names::Table(Arc::new(names)), ..self }
+    }
+}
+
 /// A carrier's answer, whatever it says.
+#[cfg_attr(test, derive(Debug))]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Zeroizing<Vec<u8>>,
+    /// Whether the body is all of what the carrier sent.
+    pub(super) complete: bool,
 }
 
-/// A pooled HTTPS client with the rules above.
-#[derive(Debug, Clone)]
-pub struct Http(Client);
+/// A pooled HTTPS client with the rules above, for one type of provider.
+#[derive(Clone)]
+pub(super) struct Http(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    clock: Arc<dyn Clock>,
+    configured: Arc<[String]>,
+    places: Semaphore,
+    breakers: Breakers,
+}
 
 impl Http {
-    /// Makes the client.
+    /// Makes the client. Only `configured_hosts` may have addresses that are not public.
     #[expect(clippy::disallowed_methods, reason = "the one place that makes an HTTP client")]
-    pub fn new() -> anyhow::Result<Self> {
+    pub(super) fn new(
+        network: &Network,
+        clock: Arc<dyn Clock>,
+        configured_hosts: Vec<String>,
+    ) -> anyhow::Result<Self> {
+        let configured: Arc<[String]> = configured_hosts.into();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        for root in &network.roots {
+            roots.add(CertificateDer::from(root.as_slice()))?;
+        }
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        let resolver =
+            Resolver { names: network.names.clone(), configured: Arc::clone(&configured) };
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
+            .dns_resolver(resolver)
             .redirect(redirect::Policy::none())
             .no_proxy()
             .http1_only()
             .connect_timeout(CONNECT)
             .timeout(TOTAL)
             .build()?;
-        Ok(Self(client))
+        let places = Semaphore::new(PLACES);
+        let breakers = Breakers::new(Arc::clone(&clock));
+        Ok(Self(Arc::new(Inner { client, clock, configured, places, breakers })))
     }
 
-    /// A GET with HTTP Basic authentication.
+    /// A GET with HTTP Basic authentication. More than 64 KiB of body are [`Outage::Protocol`].
     pub(super) async fn get(
         &self,
         url: Url,
         user: &str,
         password: &SecretText,
     ) -> Result<Answer, Outage> {
-        let request = self.0.get(url).basic_auth(user, Some(password.expose()));
+        let ask = async {
+            let answer = self.ask(&url, user, password, MAX_BODY).await?;
+            if answer.complete { Ok(answer) } else { Err(Outage::Protocol) }
+        };
+        self.call(&url, ask).await
+    }
+
+    /// The same, but it stops reading after `limit` bytes, and what there is by then is the answer.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for lists, whose beginning is enough"))]
+    pub(super) async fn get_up_to(
+        &self,
+        url: Url,
+        user: &str,
+        password: &SecretText,
+        limit: usize,
+    ) -> Result<Answer, Outage> {
+        self.call(&url, self.ask(&url, user, password, limit)).await
+    }
+
+    /// Makes a call when there is a place for it and the carrier is not left alone. The place is held,
+    /// and a probe under way, until the body is read or the call is dropped.
+    async fn call(
+        &self,
+        url: &Url,
+        ask: impl Future<Output = Result<Answer, Outage>>,
+    ) -> Result<Answer, Outage> {
+        let Inner { configured, places, breakers, .. } = &*self.0;
+        if is_blocked_literal(url, configured) {
+            tracing::warn!("ask the carrier: its address is not public");
+            return Err(Outage::BlockedAddress);
+        }
+        let resting =
+            |rest: Duration| Outage::Resting(rest.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER));
+        let origin = url.origin().ascii_serialization();
+        // Asked twice: at once, since no place is worth waiting for, and again after the wait.
+        breakers.check(&origin).map_err(resting)?;
+        let Ok(Ok(_place)) = tokio::time::timeout(MAX_WAIT, places.acquire()).await else {
+            return Err(Outage::Busy);
+        };
+        let pass = breakers.pass(origin).map_err(resting)?;
+        let result = ask.await;
+        pass.end(match &result {
+            // Who refuses, or asks for patience, is there and works.
+            Ok(_) | Err(Outage::RateLimited(_)) => End::Success,
+            Err(Outage::Busy | Outage::Resting(_) | Outage::BlockedAddress) => End::Unknown,
+            Err(
+                Outage::ServerError
+                | Outage::Timeout
+                | Outage::Unreachable
+                | Outage::Tls
+                | Outage::Redirect
+                | Outage::Protocol,
+            ) => End::Failure,
+        });
+        result
+    }
+
+    async fn ask(
+        &self,
+        url: &Url,
+        user: &str,
+        password: &SecretText,
+        limit: usize,
+    ) -> Result<Answer, Outage> {
+        let request = self.0.client.get(url.clone()).basic_auth(user, Some(password.expose()));
         let mut response = request.send().await.map_err(|error| outage(&error))?;
         let status = response.status();
         if status.is_redirection() {
             return Err(Outage::Redirect);
         }
         if status == StatusCode::TOO_MANY_REQUESTS {
-            return Err(Outage::RateLimited(retry_after(&response)));
+            return Err(Outage::RateLimited(retry_after(&response, self.0.clock.now())));
         }
         if status.is_server_error() {
             return Err(Outage::ServerError);
         }
-        // Filled in place: growing would leave copies of a secret behind.
-        let mut body = Zeroizing::new(Vec::with_capacity(MAX_BODY));
+        let mut body = Zeroizing::new(Vec::with_capacity(limit.min(4096)));
         while let Some(chunk) = response.chunk().await.map_err(|error| outage(&error))? {
-            if body.len() + chunk.len() > MAX_BODY {
-                return Err(Outage::Protocol);
+            let part = chunk.slice(..chunk.len().min(limit - body.len()));
+            append(&mut body, &part);
+            if part.len() < chunk.len() {
+                return Ok(Answer { status, body, complete: false });
             }
-            body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, body })
+        Ok(Answer { status, body, complete: true })
     }
 }
 
-/// Retry-After in seconds, between 1 and 60; 5 when it is absent or not a number.
-fn retry_after(response: &reqwest::Response) -> Duration {
+/// Appends without leaving a copy behind, as a `Vec` that grows by itself does.
+fn append(body: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
+    let length = body.len() + bytes.len();
+    if length > body.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(length.max(2 * body.capacity())));
+        larger.extend_from_slice(body);
+        *body = larger;
+    }
+    body.extend_from_slice(bytes);
+}
+
+/// Whether the URL has an address in place of a name, which no look-up filters, and may not have it.
+fn is_blocked_literal(url: &Url, configured: &[String]) -> bool {
+    let public = match url.host() {
+        Some(url::Host::Ipv4(address)) => address::is_public(address.into()),
+        Some(url::Host::Ipv6(address)) => address::is_public(address.into()),
+        Some(url::Host::Domain(_)) | None => true,
+    };
+    !public && !configured.iter().any(|host| Some(host.as_str()) == url.host_str())
+}
+
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
+
+/// Retry-After, a number of seconds or a date (RFC 9110 §10.2.3), between 1 s and 60 s; 5 s when it is
+/// absent or neither.
+fn retry_after(response: &reqwest::Response, now: Timestamp) -> Duration {
+    const DATE: rfc2822::DateTimeParser = rfc2822::DateTimeParser::new();
     let header = response.headers().get(reqwest::header::RETRY_AFTER);
-    let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
-    Duration::from_secs(seconds.unwrap_or(5).clamp(1, 60))
+    let wait = header.and_then(|value| {
+        let text = value.to_str().ok()?.trim();
+        if let Ok(seconds) = text.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let date = DATE.parse_timestamp(text).ok()?;
+        Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+    });
+    wait.unwrap_or(Duration::from_secs(5)).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER)
 }
 
 /// What kind of outage an error is. Its text is for the log only: it names host and cause, never a header.
@@ -138,6 +309,9 @@ fn outage(error: &reqwest::Error) -> Outage {
             // What a certificate says is the peer's text: it stays out of the log.
             tracing::warn!("ask the carrier: its certificate or its TLS is not acceptable");
             return Outage::Tls;
+        }
+        if source.is::<Blocked>() {
+            outage = Outage::BlockedAddress;
         }
         if is_nonsense(source) {
             outage = Outage::Protocol;
@@ -179,37 +353,4 @@ fn chain(error: &reqwest::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_go_to_https_or_to_this_machine() {
-        for good in [
-            "https://api.twilio.com",
-            "http://127.0.0.1:8081",
-            "http://localhost:1/",
-            "http://[::1]:9",
-        ] {
-            assert!(BaseUrl::parse(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "api.twilio.com",
-            "http://api.twilio.com",
-            "http://127.0.0.1.example.com",
-            "ftp://localhost",
-            "https://user@api.twilio.com",
-            "https://api.twilio.com/path",
-            "https://api.twilio.com?x",
-            "file:///etc",
-        ] {
-            assert!(BaseUrl::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_path_cannot_break_out_of_its_segment() {
-        let url = BaseUrl::parse("https://api.twilio.com").unwrap().join(&["a", "../b?c#d.json"]);
-        assert_eq!(url.as_str(), "https://api.twilio.com/a/..%2Fb%3Fc%23d.json");
-    }
-}
+mod tests;

@@ -87,6 +87,16 @@ pub enum Error {
     UpstreamRedirect,
     #[error("the carrier's answer makes no sense; nothing was changed: tell the operator")]
     UpstreamProtocol,
+    #[error(
+        "the carrier's name leads to an address that is not public; nothing was changed: tell the operator"
+    )]
+    UpstreamBlockedAddress,
+    #[error(
+        "the carrier failed repeatedly and is asked again in a moment; nothing was changed: retry later"
+    )]
+    UpstreamResting { retry_after: Duration },
+    #[error("the vault limits its calls to the carrier; nothing was changed: retry later")]
+    RateLimited { retry_after: Duration },
     #[error("too many writes are waiting: retry later")]
     Overloaded,
     #[error("the vault's storage is full, so nothing was changed: tell the operator")]
@@ -126,10 +136,12 @@ impl Error {
             Self::UpstreamRateLimited { .. } => "UPSTREAM_RATE_LIMITED",
             Self::UpstreamError => "UPSTREAM_ERROR",
             Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
-            Self::UpstreamUnreachable => "UPSTREAM_UNREACHABLE",
+            Self::UpstreamUnreachable | Self::UpstreamResting { .. } => "UPSTREAM_UNREACHABLE",
             Self::UpstreamTls => "UPSTREAM_TLS",
             Self::UpstreamRedirect => "UPSTREAM_REDIRECT",
             Self::UpstreamProtocol => "UPSTREAM_PROTOCOL",
+            Self::UpstreamBlockedAddress => "UPSTREAM_BLOCKED_ADDRESS",
+            Self::RateLimited { .. } => "RATE_LIMITED",
             Self::Overloaded => "OVERLOADED",
             Self::StorageFull(_) => "STORAGE_FULL",
             Self::StorageUnavailable(_) => "STORAGE_UNAVAILABLE",

@@ -24,6 +24,7 @@ use credvault::grpc::proto::provider_service_client::ProviderServiceClient;
 use credvault::grpc::proto::use_service_client::UseServiceClient;
 use credvault::name::ResourceId;
 use credvault::server::{self, Purpose, StopSignal};
+use credvault::upstream::Network;
 use credvault::vault::Vault;
 use fake_twilio::FakeTwilio;
 use jiff::{SignedDuration, Timestamp};
@@ -114,7 +115,7 @@ impl TestVault {
     async fn serve(dir: tempfile::TempDir, twilio: FakeTwilio, clock: Arc<MockClock>) -> Self {
         let settings = settings(dir.path(), &twilio);
         let dyn_clock: Arc<dyn Clock> = Arc::<MockClock>::clone(&clock);
-        let vault = server::open_vault(&settings, Purpose::Real, dyn_clock);
+        let vault = server::open_vault(&settings, Purpose::Real, dyn_clock, &Network::internet());
         let vault = Arc::new(vault.unwrap());
         let listener = server::listen(&settings).await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -73,6 +73,12 @@ fn says(body: &str) -> Fault {
     Fault::StatusWith { status: 200, headers, body: body.as_bytes().to_vec() }
 }
 
+/// A good answer, but for a field that nobody reads and that is this deep.
+fn deep(depth: usize) -> String {
+    let more = "[".repeat(depth - 1) + &"]".repeat(depth - 1);
+    format!("{{\"sid\": \"{SID}\", \"status\": \"active\", \"more\": {more}}}")
+}
+
 #[tokio::test]
 async fn every_fault_has_its_answer_and_changes_nothing() {
     let (vault, acme, _) = with_main().await;
@@ -108,7 +114,9 @@ async fn every_fault_has_its_answer_and_changes_nothing() {
         (None, 5),
         (Some("soon"), 5),
         (Some("-1"), 5),
-        (Some("Fri, 31 Dec 1999 23:59:59 GMT"), 5),
+        (Some("Fri, 31 Dec 1999 23:59:59 GMT"), 1),
+        (Some("Fri, 01 May 2026 12:00:20 GMT"), 20),
+        (Some("Fri, 01 May 2026 13:00:00 GMT"), 60),
     ]
     .map(|(header, seconds)| (rate_limit(header), rate_limited(seconds)));
     let bodies = [
@@ -120,6 +128,10 @@ async fn every_fault_has_its_answer_and_changes_nothing() {
         &format!("{{\"sid\": \"{SID}\"}}"),
         &format!("{{\"sid\": \"{SID}\", \"status\": \"new\"}}"),
         &"[".repeat(10_000),
+        &deep(10_000),
+        &deep(65),
+        &format!("{{\"sid\": \"{SID}\", \"sid\": \"{SID}\", \"status\": \"active\"}}"),
+        &format!("{{\"sid\": \"{SID}\", \"status\": \"closed\", \"status\": \"active\"}}"),
     ]
     .map(|body| (says(body), PROTOCOL.to_owned()));
     let ways = [
@@ -138,7 +150,10 @@ async fn every_fault_has_its_answer_and_changes_nothing() {
     .map(|(fault, expected)| (fault, expected.to_owned()));
 
     let faults = redirects.into_iter().chain(statuses).chain(rate_limits).chain(bodies);
+    let good = CreateProviderRequest { validate_only: true, ..create_provider("") };
     for (fault, expected) in faults.chain(ways) {
+        // Only failures in a row have the carrier left alone.
+        acme.create_provider(good.clone()).await.unwrap();
         let mut what = format!("{fault:?}");
         what.truncate(200);
         let calls = vault.twilio.calls();
@@ -164,8 +179,10 @@ async fn what_the_carrier_itself_says_of_account_and_token_decides() {
     unknown.provider.as_mut().unwrap().kind = Some(twilio("AC00000000000000000000000000000000"));
     assert_eq!(outcome(&acme.create_provider(unknown).await), NOT_FOUND);
 
-    // The largest body that is read, and then the good answer.
+    // The deepest and the largest body that is read.
     vault.twilio.set_token(SID, TOKEN);
+    vault.twilio.fail_next(says(&deep(64)));
+    acme.create_provider(create_provider("deep")).await.unwrap();
     vault.twilio.set_fault(Some(Fault::PaddedTo(64 * 1024)));
     acme.create_provider(create_provider("new")).await.unwrap();
     let after = acme.update_token(update_token(&main.name, TOKEN)).await.unwrap();

@@ -101,6 +101,7 @@ fn planted_crate_outside_its_fence() {
     one("src/vault.rs", "#[derive(prost::Message)] struct M;", &["name `prost::Message`"]);
     one("src/upstream/twilio.rs", "use reqwest::Client as C;", &["name `reqwest::Client`"]);
     one("src/upstream/http.rs", "use reqwest::Client; use rustls::ClientConfig;", &[]);
+    one("src/upstream/http/address.rs", "use reqwest::dns::Resolve;", &[]);
     one("src/cli/dev.rs", "use std::{env, fs};", &["name `std::env`"]);
     one("src/config.rs", "use std::{env, fs};", &[]);
     one("src/audit.rs", "use sha2::Sha256; use crate::rand::x; fn f() { a::hmac::g(); }", &[]);

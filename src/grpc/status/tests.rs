@@ -22,6 +22,8 @@ fn every_error() -> Vec<(Error, Code, &'static str, bool)> {
         time: Timestamp::UNIX_EPOCH,
     };
     let limited = Error::UpstreamRateLimited { retry_after: Duration::from_secs(7) };
+    let resting = Error::UpstreamResting { retry_after: Duration::from_secs(30) };
+    let busy = Error::RateLimited { retry_after: Duration::from_secs(2) };
     let not_found = Error::NotFound { name: "accounts/acme/credentials/desk".to_owned() };
     vec![
         (Error::InvalidField(field), Code::InvalidArgument, "INVALID_FIELD", false),
@@ -60,6 +62,9 @@ fn every_error() -> Vec<(Error, Code, &'static str, bool)> {
         (Error::UpstreamTls, Code::Unavailable, "UPSTREAM_TLS", false),
         (Error::UpstreamRedirect, Code::Unavailable, "UPSTREAM_REDIRECT", false),
         (Error::UpstreamProtocol, Code::Unavailable, "UPSTREAM_PROTOCOL", false),
+        (Error::UpstreamBlockedAddress, Code::Unavailable, "UPSTREAM_BLOCKED_ADDRESS", false),
+        (resting, Code::Unavailable, "UPSTREAM_UNREACHABLE", true),
+        (busy, Code::ResourceExhausted, "RATE_LIMITED", true),
         (Error::Overloaded, Code::ResourceExhausted, "OVERLOADED", true),
         (Error::StorageFull(cause()), Code::ResourceExhausted, "STORAGE_FULL", false),
         (Error::StorageUnavailable(cause()), Code::Unavailable, "STORAGE_UNAVAILABLE", true),
@@ -93,12 +98,15 @@ fn number(error: &Error) -> usize {
         Error::UpstreamTls => 18,
         Error::UpstreamRedirect => 19,
         Error::UpstreamProtocol => 20,
-        Error::Overloaded => 21,
-        Error::StorageFull(_) => 22,
-        Error::StorageUnavailable(_) => 23,
-        Error::DeadlineExceeded => 24,
-        Error::RecordDamaged(_) => 25,
-        Error::Internal(_) => 26,
+        Error::UpstreamBlockedAddress => 21,
+        Error::UpstreamResting { .. } => 22,
+        Error::RateLimited { .. } => 23,
+        Error::Overloaded => 24,
+        Error::StorageFull(_) => 25,
+        Error::StorageUnavailable(_) => 26,
+        Error::DeadlineExceeded => 27,
+        Error::RecordDamaged(_) => 28,
+        Error::Internal(_) => 29,
     }
 }
 
@@ -138,8 +146,11 @@ fn details_say_which_field_when_to_retry_and_what_was_issued() {
     assert_eq!(metadata["version"], "7");
     assert_eq!(metadata["time"], "1970-01-01T00:00:00Z");
 
-    let details = errors.nth(5).unwrap().get_error_details();
-    assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(7)));
+    for (skipped, seconds) in [(5, 7), (7, 30), (0, 2)] {
+        let details = errors.nth(skipped).unwrap().get_error_details();
+        let delay = details.retry_info().unwrap().retry_delay;
+        assert_eq!(delay, Some(Duration::from_secs(seconds)));
+    }
 }
 
 #[test]
