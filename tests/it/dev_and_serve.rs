@@ -2,24 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use credvault::grpc::proto::{
-    CreateProviderRequest, GetCredentialRequest, ListCredentialsRequest, Provider, TwilioProvider,
-    provider,
-};
+use credvault::grpc::proto::{GetCredentialRequest, ListCredentialsRequest};
 use tonic::Code;
 
 use crate::credentials::create;
-use crate::support::fake_twilio::FakeTwilio;
 use crate::support::process::{Process, credvault, run};
 use crate::support::{Clients, refusal};
-
-const SID: &str = "AC11111111111111111111111111111111";
 
 /// In `accounts/dev`, the account that `dev` makes.
 async fn create_in_dev(clients: &mut Clients, username: &str) -> String {
@@ -182,36 +174,4 @@ async fn nobody_else_may_read_what_it_writes_whatever_the_umask() {
             assert_eq!(mode, expected, "{file} is {mode:o} under umask {umask}");
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_in_the_environment_never_sees_a_token() {
-    let twilio = FakeTwilio::start().await;
-    twilio.add_account(SID, &"a".repeat(32));
-    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
-    proxy.set_nonblocking(true).unwrap();
-    let url = format!("http://{}", proxy.local_addr().unwrap());
-    let api = twilio.url();
-    let mut environment = vec![("CREDVAULT_UPSTREAM_TWILIO_API_URL", api.as_str())];
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"]
-    {
-        environment.push((name, &url));
-    }
-    environment.extend([("NO_PROXY", ""), ("no_proxy", "")]);
-
-    let dir = tempfile::tempdir().unwrap();
-    let dev = Process::dev(dir.path(), &environment);
-    let request = CreateProviderRequest {
-        parent: "accounts/dev".to_owned(),
-        provider: Some(Provider {
-            kind: Some(provider::Kind::Twilio(TwilioProvider { account_sid: SID.to_owned() })),
-            ..Provider::default()
-        }),
-        auth_token: "a".repeat(32),
-        ..CreateProviderRequest::default()
-    };
-    dev.clients().providers.create_provider(request).await.unwrap();
-    assert_eq!((twilio.calls(), twilio.connections()), (1, 1));
-    let none = proxy.accept().unwrap_err();
-    assert_eq!(none.kind(), ErrorKind::WouldBlock, "nobody came to the proxy");
 }

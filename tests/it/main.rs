@@ -33,4 +33,5 @@ mod stop;
 mod support;
 mod tamper;
 mod upstream_faults;
+mod upstream_transport;
 mod wire;

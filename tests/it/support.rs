@@ -6,6 +6,7 @@ pub(crate) mod database;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod raw;
+pub(crate) mod tls;
 
 #[path = "../../examples/fake-twilio.rs"]
 #[expect(dead_code, unreachable_pub, reason = "a program of its own; tests use parts of it")]
@@ -90,13 +91,16 @@ impl StopSignal for Stopped {
 }
 
 /// A vault served in this process on a real loopback port, with a real SQLite file, a fake Twilio, and a
-/// clock that stands still.
+/// clock that stands still. What its network is, and where it finds Twilio, may be changed for a restart.
 pub(crate) struct TestVault {
     pub(crate) address: SocketAddr,
     pub(crate) clock: Arc<MockClock>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) twilio: FakeTwilio,
     pub(crate) dir: tempfile::TempDir,
+    pub(crate) network: Network,
+    /// None: where Twilio really is.
+    pub(crate) api_url: Option<String>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<anyhow::Result<()>>,
 }
@@ -106,23 +110,27 @@ impl TestVault {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let twilio = FakeTwilio::start().await;
-        let settings = settings(dir.path(), &twilio);
-        server::create_vault(&settings, false).unwrap();
+        let api_url = Some(twilio.url());
+        server::create_vault(&settings(dir.path(), api_url.clone()), false).unwrap();
         let clock = Arc::new(MockClock::at("2026-05-01T12:00:00Z".parse().unwrap()));
-        Self::serve(dir, twilio, clock).await
+        Self::serve((dir, twilio, clock), Network::internet(), api_url).await
     }
 
-    async fn serve(dir: tempfile::TempDir, twilio: FakeTwilio, clock: Arc<MockClock>) -> Self {
-        let settings = settings(dir.path(), &twilio);
+    async fn serve(
+        (dir, twilio, clock): (tempfile::TempDir, FakeTwilio, Arc<MockClock>),
+        network: Network,
+        api_url: Option<String>,
+    ) -> Self {
+        let settings = settings(dir.path(), api_url.clone());
         let dyn_clock: Arc<dyn Clock> = Arc::<MockClock>::clone(&clock);
-        let vault = server::open_vault(&settings, Purpose::Real, dyn_clock, &Network::internet());
+        let vault = server::open_vault(&settings, Purpose::Real, dyn_clock, &network);
         let vault = Arc::new(vault.unwrap());
         let listener = server::listen(&settings).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let stop_signal = Stopped(Some(stopped));
         let served = tokio::spawn(server::serve(listener, Arc::clone(&vault), stop_signal));
-        Self { address, clock, vault, twilio, dir, stop, served }
+        Self { address, clock, vault, twilio, dir, network, api_url, stop, served }
     }
 
     /// Stops the server and closes the store. What is left is what lies on the disk.
@@ -134,8 +142,8 @@ impl TestVault {
 
     /// Stops it and serves the same files again, on another port.
     pub(crate) async fn restart(self) -> Self {
-        let (dir, twilio, clock) = self.stop().await;
-        Self::serve(dir, twilio, clock).await
+        let (network, api_url) = (self.network.clone(), self.api_url.clone());
+        Self::serve(self.stop().await, network, api_url).await
     }
 
     /// A new token with `roles` in `account`.
@@ -166,12 +174,12 @@ impl TestVault {
     }
 }
 
-/// The settings of a vault in `dir`, with Twilio at `twilio`.
-pub(crate) fn settings(dir: &Path, twilio: &FakeTwilio) -> Settings {
+/// The settings of a vault in `dir`.
+fn settings(dir: &Path, twilio_api_url: Option<String>) -> Settings {
     let options = ServeOptions {
         store: StoreOptions { data_dir: Some(dir.join("data")), ..StoreOptions::default() },
         listen: Some("127.0.0.1:0".to_owned()),
-        upstream_twilio_api_url: Some(twilio.url()),
+        upstream_twilio_api_url: twilio_api_url,
     };
     options.resolve().unwrap()
 }

@@ -22,13 +22,13 @@ const INACTIVE: &str = "FailedPrecondition UPSTREAM_ACCOUNT_INACTIVE";
 const NOT_FOUND: &str = "FailedPrecondition UPSTREAM_ACCOUNT_NOT_FOUND";
 const MISMATCH: &str = "FailedPrecondition UPSTREAM_SID_MISMATCH";
 const ERROR: &str = "Unavailable UPSTREAM_ERROR retry 1s";
-const UNREACHABLE: &str = "Unavailable UPSTREAM_UNREACHABLE retry 1s";
+pub(crate) const UNREACHABLE: &str = "Unavailable UPSTREAM_UNREACHABLE retry 1s";
 const TIMEOUT: &str = "Unavailable UPSTREAM_TIMEOUT retry 1s";
 const PROTOCOL: &str = "Unavailable UPSTREAM_PROTOCOL";
 const REDIRECT: &str = "Unavailable UPSTREAM_REDIRECT";
 
 /// A vault with `providers/main`, and an admin of its account.
-async fn with_main() -> (TestVault, Clients, Provider) {
+pub(crate) async fn with_main() -> (TestVault, Clients, Provider) {
     let vault = TestVault::start().await;
     let acme = vault.acme().await;
     vault.twilio.add_account(SID, TOKEN);
@@ -37,7 +37,13 @@ async fn with_main() -> (TestVault, Clients, Provider) {
 }
 
 /// Makes both calls that ask the carrier, each with `fault`: each is refused, and only recorded.
-async fn refused(vault: &TestVault, acme: &Clients, what: &str, fault: &dyn Fn(), expected: &str) {
+pub(crate) async fn refused(
+    vault: &TestVault,
+    acme: &Clients,
+    what: &str,
+    fault: &dyn Fn(),
+    expected: &str,
+) {
     let main = "accounts/acme/providers/main";
     let before = (vault.state(), acme.get_provider(main).await.unwrap());
     for method in ["CreateProvider", "UpdateToken"] {
