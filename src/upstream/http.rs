@@ -111,7 +111,6 @@ impl Network {
 }
 
 /// A carrier's answer, whatever it says.
-#[cfg_attr(test, derive(Debug))]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Zeroizing<Vec<u8>>,

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use credvault::grpc::proto::{CreateProviderRequest, Provider};
@@ -143,6 +144,11 @@ async fn a_proxy_in_the_environment_never_sees_a_token() {
     assert_eq!(none.kind(), ErrorKind::WouldBlock, "nobody came to the proxy");
 }
 
+/// What happens anyway, unless something is broken.
+async fn soon<T>(event: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), event).await.expect("it does not happen")
+}
+
 /// A call under way.
 fn spawn_create(acme: &Clients) -> JoinHandle<Result<Provider, Status>> {
     let acme = acme.clone();
@@ -158,7 +164,7 @@ async fn sixteen_calls_are_in_flight_and_further_ones_wait_two_seconds() {
     // None of them is answered, so the others give up.
     let calls: Vec<_> = (0..40).map(|_| spawn_create(&acme)).collect();
     let mut refused = 0;
-    vault.twilio.called(before + 16).await;
+    soon(vault.twilio.called(before + 16)).await;
     let release = async {
         while vault.twilio.calls() == before + 16 && refused < 24 {
             refused = acme.audit_log("acme").await.len() - 1;
@@ -176,11 +182,11 @@ async fn sixteen_calls_are_in_flight_and_further_ones_wait_two_seconds() {
     let before = vault.twilio.calls();
     let calls: Vec<_> = (0..40).map(|_| spawn_create(&acme)).collect();
     for round in 1..=2 {
-        vault.twilio.called(before + 16 * round).await;
+        soon(vault.twilio.called(before + 16 * round)).await;
         assert_eq!(vault.twilio.calls(), before + 16 * round);
         vault.twilio.release();
     }
-    vault.twilio.called(before + 40).await;
+    soon(vault.twilio.called(before + 40)).await;
     vault.twilio.release();
     for told in join_all(calls).await {
         assert_eq!(outcome(&told.unwrap()), "OK");
@@ -189,7 +195,7 @@ async fn sixteen_calls_are_in_flight_and_further_ones_wait_two_seconds() {
     // So is the place of a call whose caller left.
     let before = vault.twilio.calls();
     let calls: Vec<_> = (0..16).map(|_| spawn_create(&acme)).collect();
-    vault.twilio.called(before + 16).await;
+    soon(vault.twilio.called(before + 16)).await;
     vault.twilio.set_fault(None);
     for call in calls {
         call.abort();
@@ -223,10 +229,10 @@ async fn a_carrier_that_keeps_failing_is_left_alone_until_a_probe_succeeds() {
     vault.clock.advance(SignedDuration::from_secs(1));
     vault.twilio.fail_next(Fault::Hold);
     let probe = spawn_create(&acme);
-    vault.twilio.called(calls + 1).await;
+    soon(vault.twilio.called(calls + 1)).await;
     assert_eq!(create().await, resting(1));
     probe.abort();
-    while create().await == resting(1) {}
+    soon(async { while create().await == resting(1) {} }).await;
     assert_eq!(vault.twilio.calls(), calls + 2);
     assert_eq!(create().await, resting(30));
 
