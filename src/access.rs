@@ -90,6 +90,7 @@ actions! {
     UpdateProvider: AccountAdmin;
     UpdateToken: TokenWriter | AccountAdmin;
     VerifyProvider: TokenWriter | AccountAdmin;
+    ListVerifications: Reader | Rotator | TokenWriter | AccountAdmin;
     DeleteProvider: AccountAdmin;
     VerifySipDigest: Verifier;
     ListAuditEntries: Auditor | AccountAdmin;
@@ -113,7 +114,7 @@ pub struct Caller {
     pub memberships: Vec<Membership>,
 }
 
-/// Proof that a caller may act in an account. Only [`authorize`] makes one.
+/// Proof that a caller may act in an account. Only [`authorize`] makes one, and [`Worker`] for the vault itself.
 #[derive(Debug, Clone)]
 pub struct AccountScope {
     account: Account,
@@ -199,6 +200,31 @@ impl LocalOperator {
     /// Who acts.
     pub fn actor(&self) -> &Actor {
         &self.actor
+    }
+}
+
+/// Proof that the vault acts by itself, on its schedule: on every account, but only what it was made for.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    actor: Actor,
+}
+
+impl Worker {
+    /// The one that verifies providers again.
+    pub fn verifier() -> Self {
+        Self {
+            actor: Actor {
+                principal: "vault:scheduled-verification".to_owned(),
+                peer: String::new(),
+            },
+        }
+    }
+
+    /// The right to verify the providers of an account.
+    pub fn scope(&self, account: Account) -> Scope<VerifyProvider> {
+        let method = VerifyProvider::METHOD;
+        let inner = AccountScope { account, actor: self.actor.clone(), method };
+        Scope { inner, action: PhantomData }
     }
 }
 

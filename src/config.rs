@@ -2,17 +2,21 @@
 
 use std::fs::{self, DirBuilder};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
+use jiff::SignedDuration;
 use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
 
 use crate::crypto::kek_source::KeyFile;
+use crate::name::Invalid;
 use crate::store::Location;
-use crate::upstream::{BaseUrl, Endpoints};
+use crate::upstream::Endpoints;
+use crate::vault::TokenLimits;
 
 /// Where the data lies unless told otherwise.
 const DATA_DIR: &str = "./credvault-data";
@@ -53,6 +57,21 @@ pub struct ServeOptions {
     /// Where Twilio's REST API is: https, or http to this machine [default: Twilio's own]
     #[arg(long, env = "CREDVAULT_UPSTREAM_TWILIO_API_URL", value_name = "URL")]
     pub upstream_twilio_api_url: Option<String>,
+    /// Where Twilio's account API is, which rotation of tokens at Twilio will use [default: Twilio's own]
+    #[arg(long, env = "CREDVAULT_UPSTREAM_TWILIO_ACCOUNTS_URL", value_name = "URL")]
+    pub upstream_twilio_accounts_url: Option<String>,
+    /// Where Twilio's trunking API is [default: where its REST API is, if that is set, or else Twilio's own]
+    #[arg(long, env = "CREDVAULT_UPSTREAM_TWILIO_TRUNKING_URL", value_name = "URL")]
+    pub upstream_twilio_trunking_url: Option<String>,
+    /// How often each provider is verified again, such as 30m; or off [default: 1h]
+    #[arg(long, env = "CREDVAULT_VERIFICATION_INTERVAL", value_name = "DURATION")]
+    pub verification_interval: Option<String>,
+    /// How many tokens a minute may be tried on one provider; 0 turns the limit off [default: 5]
+    #[arg(long, env = "CREDVAULT_LIMITS_TOKEN_TRIES_PER_PROVIDER", value_name = "COUNT")]
+    pub limits_token_tries_per_provider: Option<u32>,
+    /// How many tokens a minute may be tried in one account; 0 turns the limit off [default: 30]
+    #[arg(long, env = "CREDVAULT_LIMITS_TOKEN_TRIES_PER_ACCOUNT", value_name = "COUNT")]
+    pub limits_token_tries_per_account: Option<u32>,
 }
 
 /// The configuration file. An unknown key is an error: it would be a setting that does not work.
@@ -65,6 +84,8 @@ struct Document {
     log: Option<String>,
     listen: Option<String>,
     upstream: UpstreamSection,
+    verification: VerificationSection,
+    limits: LimitsSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -75,8 +96,24 @@ struct UpstreamSection {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "the keys of the file")]
 struct TwilioSection {
     api_url: Option<String>,
+    accounts_url: Option<String>,
+    trunking_url: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct VerificationSection {
+    interval: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsSection {
+    token_tries_per_provider: Option<u32>,
+    token_tries_per_account: Option<u32>,
 }
 
 /// What a command works with.
@@ -94,12 +131,16 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the carriers are.
     pub endpoints: Endpoints,
+    /// How often each provider is verified again; None: never by itself.
+    pub verification_interval: Option<SignedDuration>,
+    /// How many tokens a minute may be tried.
+    pub token_limits: TokenLimits,
 }
 
 impl ServeOptions {
     /// Resolves flags, environment, file and defaults.
     pub fn resolve(self) -> anyhow::Result<Settings> {
-        let Document { data_dir, store, key_file, log, listen, upstream } =
+        let Document { data_dir, store, key_file, log, listen, upstream, verification, limits } =
             read(self.store.config.as_deref())?;
         let data_dir = self.store.data_dir.or(data_dir).unwrap_or_else(|| DATA_DIR.into());
         let store = match self.store.store.or(store) {
@@ -108,12 +149,31 @@ impl ServeOptions {
         };
         let log = self.store.log.or(log);
         let listen = self.listen.or(listen);
-        let twilio = self.upstream_twilio_api_url.or(upstream.twilio.api_url);
         let mut endpoints = Endpoints::default();
-        if let Some(url) = twilio {
-            endpoints.twilio_api_url = BaseUrl::parse(&url)
-                .with_context(|| format!("upstream.twilio.api_url is {url}"))?;
-        }
+        let TwilioSection { api_url, accounts_url, trunking_url } = upstream.twilio;
+        let api_url = self.upstream_twilio_api_url.or(api_url);
+        // Whoever has Twilio's API elsewhere does not mean to send the token to Twilio's trunking API.
+        let beside = api_url.clone().filter(|url| !url.contains(".twilio.com"));
+        let accounts_url = self.upstream_twilio_accounts_url.or(accounts_url);
+        let trunking_url = self.upstream_twilio_trunking_url.or(trunking_url);
+        set_url("api_url", api_url, |url| endpoints.twilio.set_api(url))?;
+        set_url("accounts_url", accounts_url.or_else(|| beside.clone()), |url| {
+            endpoints.twilio.set_accounts(url)
+        })?;
+        set_url("trunking_url", trunking_url.or(beside), |url| endpoints.twilio.set_trunking(url))?;
+        let interval = self.verification_interval.or(verification.interval);
+        let defaults = TokenLimits::default();
+        let limit = |said: Option<u32>, default| said.map_or(default, NonZeroU32::new);
+        let token_limits = TokenLimits {
+            per_provider: limit(
+                self.limits_token_tries_per_provider.or(limits.token_tries_per_provider),
+                defaults.per_provider,
+            ),
+            per_account: limit(
+                self.limits_token_tries_per_account.or(limits.token_tries_per_account),
+                defaults.per_account,
+            ),
+        };
         Ok(Settings {
             data_dir,
             store,
@@ -121,6 +181,8 @@ impl ServeOptions {
             log: parse_log(log.as_deref().unwrap_or("info"))?,
             listen: parse_listen(listen.as_deref().unwrap_or(LISTEN))?,
             endpoints,
+            verification_interval: parse_interval(interval.as_deref().unwrap_or("1h"))?,
+            token_limits,
         })
     }
 }
@@ -173,6 +235,29 @@ fn read(path: Option<&Path>) -> anyhow::Result<Document> {
         let problem = error.message().lines().collect::<Vec<_>>().join(", ");
         anyhow!("the configuration file {} is not valid: line {line}: {problem}", path.display())
     })
+}
+
+fn set_url(
+    key: &str,
+    url: Option<String>,
+    set: impl FnOnce(&str) -> Result<(), Invalid>,
+) -> anyhow::Result<()> {
+    let Some(url) = url else { return Ok(()) };
+    set(&url).map_err(|problem| anyhow!("upstream.twilio.{key} {problem}"))
+}
+
+fn parse_interval(text: &str) -> anyhow::Result<Option<SignedDuration>> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let minute = SignedDuration::from_mins(1);
+    let week = SignedDuration::from_hours(7 * 24);
+    match text.parse::<SignedDuration>() {
+        Ok(interval) if (minute..=week).contains(&interval) => Ok(Some(interval)),
+        _ => bail!(
+            "verification.interval is {text}; write a duration from 1m to 168h, such as 1h, or off"
+        ),
+    }
 }
 
 fn parse_log(level: &str) -> anyhow::Result<LevelFilter> {
@@ -237,6 +322,14 @@ mod tests {
             ("data_dri = 'a'", "data_dri"),
             ("[upstream.twilio]\napi_urll = 'x'", "api_urll"),
             ("[upstream.twilio]\napi_url = 'http://api.twilio.com'", "https"),
+            ("[upstream.twilio]\ntrunking_url = 'https://trunking.ie1.twilio.com'", "retired"),
+            (
+                "[upstream.twilio]\naccounts_url = 'x'",
+                "upstream.twilio.accounts_url must be an https URL",
+            ),
+            ("[verification]\ninterval = '5s'", "1m to 168h"),
+            ("[verification]\ninterval = 'hourly'", "1m to 168h"),
+            ("[limits]\ntoken_tries_per_provider = -1", "line 2"),
             ("listen = '0.0.0.0:50051'", "not encrypted"),
             ("listen = 'localhost'", "ADDRESS:PORT"),
             ("log = 'credvault=trace,h2=trace'", "write error, warn"),

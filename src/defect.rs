@@ -16,6 +16,10 @@ pub enum Defect {
     UnboundCiphertext,
     /// A record that fails authentication counts as a match. Caught by the bit-flip harness.
     TrustDamaged,
+    /// A token that its carrier refuses is stored. Caught by the fault table.
+    TrustRefused,
+    /// All providers that are due are verified at once. Caught by the schedule harness.
+    HurriedSchedule,
 }
 
 impl Defect {
@@ -27,6 +31,8 @@ impl Defect {
             Self::KeepRemnants => "keep-remnants",
             Self::UnboundCiphertext => "unbound-ciphertext",
             Self::TrustDamaged => "trust-damaged",
+            Self::TrustRefused => "trust-refused",
+            Self::HurriedSchedule => "hurried-schedule",
         }
     }
 }

@@ -1,12 +1,16 @@
 //! Providers: accounts at carriers, and what their carriers last said of the token.
 //!
 //! The token is not here: it exists as `crypto::Sealed` beside the provider, in the store. How a carrier
-//! is asked is `upstream`'s business.
+//! is asked is `upstream`'s business; what its answers make of the status is decided here.
+
+pub mod twilio;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::name::{Etag, Invalid, ProviderName, Uid, bounded_text};
+use self::twilio::{ApiKeySid, TwilioAccount};
+use crate::name::{Etag, ProviderName, Uid, bounded_text};
+use crate::secret::SecretText;
 
 bounded_text!(
     /// A name for people.
@@ -15,63 +19,49 @@ bounded_text!(
     "must be at most 100 characters without control characters"
 );
 
-/// A Twilio Account SID: `AC` and 32 lower-case hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct AccountSid(String);
-
-impl AccountSid {
-    /// Parses a SID.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        match text.strip_prefix("AC") {
-            Some(digits) if is_lower_hex(digits, 32) => Ok(Self(text.to_owned())),
-            _ => Err(Invalid("must be AC followed by 32 lower-case hexadecimal digits")),
-        }
-    }
-
-    /// The SID as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for AccountSid {
-    type Error = Invalid;
-
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        Self::parse(&text)
-    }
-}
-
-impl From<AccountSid> for String {
-    fn from(sid: AccountSid) -> Self {
-        sid.0
-    }
-}
-
 /// Whether `text` is exactly `length` lower-case hexadecimal digits.
 pub fn is_lower_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Which carrier, and which account there. Immutable. Stored as JSON with the type's name as its tag.
+/// Which carrier, and which account there. Stored as JSON with the type's name as its tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Kind {
     /// A Twilio account.
-    Twilio {
-        /// Its SID.
-        account_sid: AccountSid,
-    },
+    Twilio(TwilioAccount),
 }
 
 impl Kind {
     /// The carrier alone.
     pub fn provider_type(&self) -> ProviderType {
         match self {
-            Self::Twilio { .. } => ProviderType::Twilio,
+            Self::Twilio(_) => ProviderType::Twilio,
         }
     }
+}
+
+/// What kind of secret the stored token is. Stored as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum TokenKind {
+    /// The account's own token, as in Twilio's Auth Token.
+    #[default]
+    AuthToken,
+    /// A Twilio API key.
+    ApiKey {
+        /// Its public part.
+        sid: ApiKeySid,
+    },
+}
+
+/// A token as it is used at a carrier.
+#[expect(missing_debug_implementations, reason = "holds a token")]
+pub struct Token {
+    /// What kind of secret it is.
+    pub kind: TokenKind,
+    /// The secret itself.
+    pub secret: SecretText,
 }
 
 /// A carrier.
@@ -94,13 +84,13 @@ impl ProviderType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// No check has finished yet.
+    /// Its trunk was changed, and it was not verified since.
     Pending,
-    /// Every check passed.
+    /// The token works, and no check failed.
     Verified,
-    /// The token works; a check beside it did not pass.
+    /// The token works; a check beside it failed, or was never known to pass.
     Warning,
-    /// The carrier refuses the token.
+    /// The carrier refuses the token, or its account is not active.
     Failed,
 }
 
@@ -126,6 +116,8 @@ pub enum CheckStatus {
     Failed,
     /// It was not made, because one before it failed.
     Skipped,
+    /// The carrier could not be asked.
+    Unavailable,
 }
 
 /// One named check.
@@ -141,15 +133,200 @@ pub struct Check {
     pub time: Timestamp,
 }
 
-/// The last verification.
+impl Check {
+    fn skipped(self, now: Timestamp) -> Self {
+        Self {
+            status: CheckStatus::Skipped,
+            message: "not checked, since the token or the account was refused".to_owned(),
+            time: now,
+            ..self
+        }
+    }
+}
+
+/// What a carrier tells of an account beside its verdict. None: not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Where calls to the trunk are sent.
+    pub termination_uri: Option<String>,
+    /// Whether the trunk lets calls be transferred.
+    pub supports_call_transfer: Option<bool>,
+    /// How many phone numbers there are, or at least are.
+    pub phone_number_count: Option<u64>,
+}
+
+/// A carrier's definite no to a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// This account and token do not belong together.
+    RejectedToken,
+    /// The token is accepted, but may not do what every token here must.
+    NotPermitted,
+    /// The account is suspended or closed.
+    AccountInactive,
+    /// There is no such account.
+    AccountNotFound,
+    /// The carrier answered for another account.
+    SidMismatch,
+}
+
+/// What decides whether a token is taken.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// The carrier's no, if it was one.
+    pub refusal: Option<Refusal>,
+    /// The same as checks, as they are stored and shown.
+    pub checks: Vec<Check>,
+}
+
+impl Facts {
+    /// Takes over what checks found. What could not be asked stays as it was known.
+    fn take(&mut self, found: Self, checks: &[Check]) {
+        let answered =
+            |name| checks.iter().any(|it| it.name == name && it.status != CheckStatus::Unavailable);
+        if answered(check_name::SIP_TRUNK) {
+            self.termination_uri = found.termination_uri;
+            self.supports_call_transfer = found.supports_call_transfer;
+        }
+        if answered(check_name::PHONE_NUMBERS) {
+            self.phone_number_count = found.phone_number_count;
+        }
+    }
+}
+
+/// The names of checks, as they are stored and shown.
+pub mod check_name {
+    /// The carrier accepts the token.
+    pub const CREDENTIALS: &str = "credentials";
+    /// The account is open.
+    pub const ACCOUNT_ACTIVE: &str = "account_active";
+    /// The trunk exists and takes calls.
+    pub const SIP_TRUNK: &str = "sip_trunk";
+    /// The credential list is attached to the trunk.
+    pub const CREDENTIAL_LIST: &str = "credential_list";
+    /// How many phone numbers there are.
+    pub const PHONE_NUMBERS: &str = "phone_numbers";
+}
+
+/// The checks that decide nothing: what else must be right for calls to work.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// Each of them.
+    pub checks: Vec<Check>,
+    /// What they found.
+    pub facts: Facts,
+}
+
+/// A verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
     /// The verdict.
     pub status: Status,
     /// When the carrier last answered.
     pub last_verify_time: Option<Timestamp>,
+    /// Since when the status is what it is.
+    #[serde(default)]
+    pub status_change_time: Option<Timestamp>,
+    /// The version of the token that was verified.
+    #[serde(default)]
+    pub token_version: u64,
     /// The checks of which it consisted.
     pub checks: Vec<Check>,
+    /// What the carrier told beside.
+    #[serde(default)]
+    pub facts: Facts,
+}
+
+impl Verification {
+    /// Before any check has finished.
+    pub fn pending() -> Self {
+        Self {
+            status: Status::Pending,
+            last_verify_time: None,
+            status_change_time: None,
+            token_version: 0,
+            checks: Vec::new(),
+            facts: Facts::default(),
+        }
+    }
+
+    /// The verification that follows `previous` when the carrier said `verdict` at `now`.
+    ///
+    /// Without a survey, the other checks stay as they were; after a refusal none could be made.
+    pub fn after(
+        previous: &Self,
+        token_version: u64,
+        verdict: &Verdict,
+        survey: Option<Survey>,
+        now: Timestamp,
+    ) -> Self {
+        let mut checks = verdict.checks.clone();
+        let mut facts = previous.facts.clone();
+        if let Some(survey) = survey {
+            facts.take(survey.facts, &survey.checks);
+            checks.extend(survey.checks);
+        } else {
+            let decided = |check: &Check| verdict.checks.iter().any(|it| it.name == check.name);
+            let others = previous.checks.iter().filter(|check| !decided(check)).cloned();
+            if verdict.refusal.is_some() {
+                checks.extend(others.map(|check| check.skipped(now)));
+            } else {
+                checks.extend(others.filter(|check| check.status != CheckStatus::Skipped));
+            }
+        }
+        let status = if verdict.refusal.is_some() {
+            Status::Failed
+        } else if checks.iter().all(|check| previous.lets_pass(check)) {
+            Status::Verified
+        } else {
+            Status::Warning
+        };
+        let since = previous.status_change_time.filter(|_| status == previous.status);
+        Self {
+            status,
+            last_verify_time: Some(now),
+            status_change_time: since.or(Some(now)),
+            token_version,
+            checks,
+            facts,
+        }
+    }
+
+    /// Whether a check that follows this verification leaves a provider VERIFIED. One that could not be made
+    /// does if it was good before: not to know is not to have failed.
+    fn lets_pass(&self, check: &Check) -> bool {
+        let before = || self.checks.iter().find(|it| it.name == check.name).map(|it| it.status);
+        match check.status {
+            CheckStatus::Passed => true,
+            CheckStatus::Failed | CheckStatus::Skipped => false,
+            CheckStatus::Unavailable => match before() {
+                Some(CheckStatus::Passed) => true,
+                Some(CheckStatus::Unavailable) => self.status == Status::Verified,
+                _ => false,
+            },
+        }
+    }
+
+    /// What changed since `previous`, for the audit log: `verified to failed: credentials`, or
+    /// `warning: sip_trunk, phone_numbers` where only the failed checks did. Empty: nothing.
+    pub fn change_since(&self, previous: &Self) -> String {
+        let (before, after) = (previous.status.as_str(), self.status.as_str());
+        let failed = self.failed_checks();
+        if before != after {
+            let separator = if failed.is_empty() { "" } else { ": " };
+            return format!("{before} to {after}{separator}{}", failed.join(", "));
+        }
+        let unknown = self.checks.iter().any(|check| check.status == CheckStatus::Unavailable);
+        if unknown || failed == previous.failed_checks() {
+            return String::new();
+        }
+        format!("{after}: {}", failed.join(", "))
+    }
+
+    fn failed_checks(&self) -> Vec<&str> {
+        let failed = self.checks.iter().filter(|check| check.status == CheckStatus::Failed);
+        failed.map(|check| check.name.as_str()).collect()
+    }
 }
 
 /// A provider as it is configured now.
@@ -163,6 +340,8 @@ pub struct Provider {
     pub display_name: DisplayName,
     /// Which carrier and account.
     pub kind: Kind,
+    /// What kind of secret the token is.
+    pub token_kind: TokenKind,
     /// What the carrier last said.
     pub verification: Verification,
     /// Version of the stored token, from 1; never reused.
@@ -197,18 +376,85 @@ pub struct ProviderFilter {
 mod tests {
     use super::*;
 
-    #[test]
-    fn account_sids_have_one_shape() {
-        assert!(AccountSid::parse(&format!("AC{}", "0a".repeat(16))).is_ok());
-        for bad in [
-            "",
-            "AC",
-            &format!("AC{}", "0A".repeat(16)),
-            &format!("SK{}", "0a".repeat(16)),
-            &format!("AC{}0", "0a".repeat(16)),
-            &format!(" AC{}", "0a".repeat(16)),
-        ] {
-            assert!(AccountSid::parse(bad).is_err(), "{bad:?}");
+    fn check(name: &str, status: CheckStatus) -> Check {
+        let time = Timestamp::UNIX_EPOCH;
+        Check { name: name.to_owned(), status, message: String::new(), time }
+    }
+
+    fn verdict(refused: bool) -> Verdict {
+        let status = if refused { CheckStatus::Failed } else { CheckStatus::Passed };
+        let refusal = refused.then_some(Refusal::RejectedToken);
+        Verdict { refusal, checks: vec![check("credentials", status)] }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// Each step surveys one further check, with this outcome.
+    fn steps(steps: &[(bool, Option<CheckStatus>)]) -> Vec<(Status, i64)> {
+        let mut last = Verification::pending();
+        let mut told = Vec::new();
+        for (second, (refused, outcome)) in (1..).zip(steps) {
+            let survey = outcome.map(|status| Survey {
+                checks: vec![check("sip_trunk", status)],
+                ..Default::default()
+            });
+            last = Verification::after(&last, 1, &verdict(*refused), survey, at(second));
+            told.push((last.status, last.status_change_time.unwrap().as_second()));
         }
+        told
+    }
+
+    #[test]
+    fn not_to_know_is_not_to_have_failed() {
+        use CheckStatus::{Failed, Passed, Unavailable};
+        let (verified, warning) = (Status::Verified, Status::Warning);
+        assert_eq!(
+            steps(&[
+                (false, Some(Passed)),
+                (false, Some(Unavailable)),
+                (false, Some(Unavailable)),
+                (false, Some(Failed)),
+                (false, Some(Unavailable)),
+                (false, Some(Passed)),
+            ]),
+            [
+                (verified, 1),
+                (verified, 1),
+                (verified, 1),
+                (warning, 4),
+                (warning, 4),
+                (verified, 6)
+            ]
+        );
+        assert_eq!(steps(&[(false, Some(Unavailable))]), [(warning, 1)], "never known to be good");
+    }
+
+    #[test]
+    fn a_new_token_keeps_what_was_found_beside_it_until_it_is_looked_at_again() {
+        use CheckStatus::{Failed, Passed};
+        assert_eq!(
+            steps(&[(false, Some(Failed)), (false, None), (true, None), (false, None)]),
+            [
+                (Status::Warning, 1),
+                (Status::Warning, 1),
+                (Status::Failed, 3),
+                (Status::Verified, 4)
+            ]
+        );
+        assert_eq!(
+            steps(&[(false, Some(Passed)), (true, None), (true, None)]),
+            [(Status::Verified, 1), (Status::Failed, 2), (Status::Failed, 2)]
+        );
+    }
+
+    #[test]
+    fn a_change_names_what_failed() {
+        let before = Verification::after(&Verification::pending(), 1, &verdict(false), None, at(1));
+        let after = Verification::after(&before, 1, &verdict(true), None, at(2));
+        assert_eq!(after.change_since(&before), "verified to failed: credentials");
+        assert_eq!(before.change_since(&after), "failed to verified");
+        assert_eq!(before.change_since(&before), "");
     }
 }

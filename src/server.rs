@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
+use jiff::SignedDuration;
 use tokio::net::TcpListener;
 
 use crate::clock::{Clock, SystemClock};
@@ -96,8 +97,8 @@ pub fn open_vault(
             key_file.path().display()
         )
     })?;
-    let upstreams = upstream::built_ins(network, settings.endpoints.clone(), &clock)?;
-    Ok(Vault::new(store, sealer, upstreams, clock))
+    let upstreams = upstream::built_ins(network, &settings.endpoints, &clock)?;
+    Ok(Vault::new(store, sealer, upstreams, settings.token_limits, clock))
 }
 
 /// A copy of the data folder must not bring the key along. The folders must exist.
@@ -133,19 +134,31 @@ pub trait StopSignal {
     fn next(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// Answers calls until it is asked to stop, then drains and closes the vault.
+/// Answers calls until it is asked to stop, then drains and closes the vault. Meanwhile each provider is verified
+/// again once a `verification_interval`.
 pub async fn serve(
     listener: TcpListener,
     vault: Arc<Vault>,
+    verification_interval: Option<SignedDuration>,
     mut stop: impl StopSignal,
 ) -> anyhow::Result<()> {
     let (front, health) = grpc::front(Arc::clone(&vault))?;
+    let interval = verification_interval.map_or("off".to_owned(), |interval| interval.to_string());
+    tracing::info!(interval, "scheduled verification of providers");
+    let schedule = verification_interval.map(|interval| {
+        let vault = Arc::clone(&vault);
+        tokio::spawn(async move { vault.run_scheduled_verifications(interval).await })
+    });
     health.set_serving(true).await;
     let mut connections = connections::Connections::new(front);
     connections.accept_until(&listener, stop.next()).await;
 
     tracing::info!("stopping: finishing the calls in progress");
     health.set_serving(false).await;
+    if let Some(schedule) = schedule {
+        // A verification that is cut off has changed nothing.
+        schedule.abort();
+    }
     drop(listener);
     connections.drain(DRAIN, stop.next()).await;
     if tokio::time::timeout(CLOSE, vault.close()).await.is_err() {

@@ -13,14 +13,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::access::api_token::TokenId;
-use crate::access::{AccountScope, LocalOperator, Membership, Role};
+use crate::access::{AccountScope, LocalOperator, Membership, Role, Worker};
 use crate::account::Account;
 use crate::audit::{self, Chain, Linked};
 use crate::clock::Clock;
 use crate::credential::{Credential, CredentialFilter, Realm, Username};
 use crate::crypto::{Sealed, SealedRoot};
 use crate::name::{ResourceId, Uid};
-use crate::provider::{Provider, ProviderFilter};
+use crate::provider::{Provider, ProviderFilter, Verification};
 
 /// Which store a process uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,7 +208,8 @@ pub enum Change {
         /// The new state.
         new: StoredProvider,
     },
-    /// A verification, if the token is still the one that was verified.
+    /// A verification, if token and kind are still those that were verified. An older one than what is stored only
+    /// enters the history.
     RecordVerification(Provider),
     /// Removes a provider and its token, if it is still at its revision.
     DeleteProvider(Provider),
@@ -220,8 +221,17 @@ pub struct Write {
     account: Uid,
     chain: Chain,
     change: Change,
-    entry: audit::Entry,
+    record: Record,
     once: Option<(OnceKey, Done)>,
+}
+
+/// Where it stands that a write was made.
+#[derive(Debug)]
+enum Record {
+    /// In the audit chain.
+    Audit(Box<audit::Entry>),
+    /// In the history of verifications alone, because nothing changed but the time.
+    History,
 }
 
 impl Write {
@@ -234,12 +244,25 @@ impl Write {
     ) -> Self {
         let account = scope.account().uid;
         let chain = Chain::of_account(scope.account());
-        Self { account, chain, change, entry, once }
+        Self { account, chain, change, record: Record::Audit(Box::new(entry)), once }
+    }
+
+    /// A verification. Without an entry where it found nothing new: its place in the history is its record.
+    pub fn verification(
+        scope: &AccountScope,
+        provider: Provider,
+        entry: Option<audit::Entry>,
+    ) -> Self {
+        let account = scope.account().uid;
+        let chain = Chain::of_account(scope.account());
+        let record = entry.map_or(Record::History, |entry| Record::Audit(Box::new(entry)));
+        Self { account, chain, change: Change::RecordVerification(provider), record, once: None }
     }
 
     /// A change by whoever holds the store itself.
     pub fn by_operator(_: &LocalOperator, change: Change, entry: audit::Entry) -> Self {
-        Self { account: Uid::ZERO, chain: Chain::of_vault(), change, entry, once: None }
+        let record = Record::Audit(Box::new(entry));
+        Self { account: Uid::ZERO, chain: Chain::of_vault(), change, record, once: None }
     }
 
     /// Whether it must happen even for a caller who has gone: else refusals could be hidden.
@@ -249,7 +272,8 @@ impl Write {
 
     /// The record of a refusal: it changes nothing but the chain.
     pub fn refusal(chain: Chain, entry: audit::Entry) -> Self {
-        Self { account: Uid::ZERO, chain, change: Change::AuditOnly, entry, once: None }
+        let record = Record::Audit(Box::new(entry));
+        Self { account: Uid::ZERO, chain, change: Change::AuditOnly, record, once: None }
     }
 }
 
@@ -349,6 +373,25 @@ pub trait Store: Send + Sync + fmt::Debug {
         after: Option<String>,
         limit: usize,
     ) -> Result<Page<Provider>, Error>;
+
+    /// A provider's verifications, newest first, those before `before`.
+    async fn list_verifications(
+        &self,
+        scope: &AccountScope,
+        id: &ResourceId,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Page<Verification>, Error>;
+
+    /// Which providers there are in all accounts that are not disabled, by uid from `first` to `last`, both
+    /// inclusive.
+    async fn providers_between(
+        &self,
+        worker: &Worker,
+        first: Uid,
+        last: Uid,
+        limit: usize,
+    ) -> Result<Page<(Account, ResourceId, Uid)>, Error>;
 
     /// The account's audit entries after sequence `after`, oldest first.
     async fn list_audit_entries(

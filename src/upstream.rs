@@ -11,45 +11,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::defect::{Defect, planted};
 use crate::name::Invalid;
-use crate::provider::{Check, CheckStatus, Kind, ProviderType, Status, Verification};
-use crate::secret::SecretText;
+use crate::provider::{Kind, ProviderType, Refusal, Survey, Token, Verdict};
 
 use http::Http;
 pub use http::{BaseUrl, Network};
+pub use twilio::TwilioUrls;
 
 /// Where the carriers are reached; from the operator's configuration only.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Endpoints {
-    /// Twilio's REST API.
-    pub twilio_api_url: BaseUrl,
+    /// Twilio's hosts.
+    pub twilio: TwilioUrls,
 }
 
-impl Default for Endpoints {
-    fn default() -> Self {
-        let url = BaseUrl::parse("https://api.twilio.com").expect("a literal that is https");
-        Self { twilio_api_url: url }
-    }
-}
-
-/// The carriers that Credvault knows.
+/// The carriers that Credvault knows. Each has a client of its own, and so its own limit on calls.
 pub fn built_ins(
     network: &Network,
-    endpoints: Endpoints,
+    endpoints: &Endpoints,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Vec<Box<dyn Upstream>>> {
-    let defaults = Endpoints::default();
-    // Each has a client of its own, and so its own limit on calls. A host that the operator named may
-    // have any address; one that we named may not, wherever DNS says that it is.
-    let http = |url: &BaseUrl, default: &BaseUrl| {
-        let named = Some(url).filter(|url| *url != default).map(|url| url.host().to_owned());
-        Http::new(network, Arc::clone(clock), named.into_iter().collect())
-    };
-    let twilio = endpoints.twilio_api_url;
-    Ok(vec![Box::new(twilio::Twilio::new(http(&twilio, &defaults.twilio_api_url)?, twilio))])
+    let http = |configured| Http::new(network, Arc::clone(clock), configured);
+    let twilio = &endpoints.twilio;
+    Ok(vec![Box::new(twilio::Twilio::new(
+        http(twilio.configured_hosts())?,
+        twilio.clone(),
+        Arc::clone(clock),
+    ))])
 }
 
 /// A carrier's live API.
@@ -59,41 +51,65 @@ pub trait Upstream: Send + Sync {
     fn provider_type(&self) -> ProviderType;
 
     /// Checks a token's format, before any network.
-    fn check_format(&self, token: &SecretText) -> Result<(), Invalid>;
+    fn check_format(&self, token: &Token) -> Result<(), Invalid>;
 
-    /// Asks the carrier whether `token` opens the account of `kind`.
+    /// Asks the carrier whether `token` opens the account of `kind`: what decides whether it is taken.
     ///
     /// `Ok` is the carrier's own verdict, good or bad; `Err` means that it gave none.
-    async fn ask(&self, kind: &Kind, token: &SecretText) -> Result<Verdict, Outage>;
+    async fn ask(&self, kind: &Kind, token: &Token) -> Result<Verdict, Outage>;
+
+    /// Looks at what else must be right for calls to work, until `deadline`. What cannot be asked is a check
+    /// that is unavailable, never an error.
+    async fn survey(&self, kind: &Kind, token: &Token, deadline: Instant) -> Survey;
+
+    /// Where a token that was refused works, if it does: the region to name in an error. Until `deadline`.
+    async fn works_elsewhere(
+        &self,
+        _kind: &Kind,
+        _token: &Token,
+        _deadline: Instant,
+    ) -> Option<&'static str> {
+        None
+    }
 }
 
 /// A token that has the carrier's format and may be asked about.
 #[expect(missing_debug_implementations, reason = "holds a token")]
-pub struct Candidate(SecretText);
+pub struct Candidate(Token);
 
 impl Candidate {
     /// Checks the format of a token that a caller sent.
-    pub fn new(upstream: &dyn Upstream, token: SecretText) -> Result<Self, Invalid> {
+    pub fn new(upstream: &dyn Upstream, token: Token) -> Result<Self, Invalid> {
         upstream.check_format(&token).map(|()| Self(token))
+    }
+
+    /// Where a candidate works that was refused, if that can be said before `deadline`.
+    pub async fn works_elsewhere(
+        &self,
+        upstream: &dyn Upstream,
+        kind: &Kind,
+        deadline: Instant,
+    ) -> Option<&'static str> {
+        upstream.works_elsewhere(kind, &self.0, deadline).await
     }
 }
 
 /// A token that its carrier confirmed. Only [`validate`] makes one, and only such tokens are stored.
 #[expect(missing_debug_implementations, reason = "holds a token")]
 pub struct Validated {
-    token: SecretText,
-    verification: Verification,
+    token: Token,
+    verdict: Verdict,
 }
 
 impl Validated {
     /// The token, to be sealed.
-    pub fn token(&self) -> &SecretText {
+    pub fn token(&self) -> &Token {
         &self.token
     }
 
     /// What the carrier confirmed.
-    pub fn verification(&self) -> &Verification {
-        &self.verification
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
     }
 }
 
@@ -102,65 +118,21 @@ pub async fn validate(
     upstream: &dyn Upstream,
     kind: &Kind,
     candidate: Candidate,
-    now: impl Fn() -> Timestamp + Send,
 ) -> Result<Validated, Failure> {
     let verdict = upstream.ask(kind, &candidate.0).await.map_err(Failure::Outage)?;
-    match verdict.refusal {
-        Some(refusal) => Err(Failure::Refusal(refusal)),
-        None => {
-            Ok(Validated { token: candidate.0, verification: verdict.into_verification(now()) })
-        }
+    match verdict.refusal.filter(|_| !planted(Defect::TrustRefused)) {
+        None => Ok(Validated { token: candidate.0, verdict }),
+        Some(refusal) => Err(Failure::Refusal(refusal, candidate)),
     }
 }
 
 /// Why a candidate did not become validated.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "holds a token")]
 pub enum Failure {
-    /// The carrier said no.
-    Refusal(Refusal),
+    /// The carrier said no to this one.
+    Refusal(Refusal, Candidate),
     /// The carrier said nothing of use.
     Outage(Outage),
-}
-
-/// What a carrier said of a token.
-#[derive(Debug)]
-pub struct Verdict {
-    refusal: Option<Refusal>,
-    checks: Vec<(&'static str, CheckStatus, &'static str)>,
-}
-
-impl Verdict {
-    /// The verdict as it is stored and shown.
-    pub fn into_verification(self, now: Timestamp) -> Verification {
-        let status = match self.refusal {
-            Some(_) => Status::Failed,
-            None if self.checks.iter().all(|check| check.1 == CheckStatus::Passed) => {
-                Status::Verified
-            }
-            None => Status::Warning,
-        };
-        let check = |(name, status, message): (&str, CheckStatus, &str)| Check {
-            name: name.to_owned(),
-            status,
-            message: message.to_owned(),
-            time: now,
-        };
-        let checks = self.checks.into_iter().map(check).collect();
-        Verification { status, last_verify_time: Some(now), checks }
-    }
-}
-
-/// A carrier's definite no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// This account and token do not belong together.
-    RejectedToken,
-    /// The account is suspended or closed.
-    AccountInactive,
-    /// There is no such account.
-    AccountNotFound,
-    /// The carrier answered for another account.
-    SidMismatch,
 }
 
 /// The carrier gave no verdict.
@@ -183,7 +155,7 @@ pub enum Outage {
     /// Its name leads to addresses that are not public, which the operator did not ask for.
     BlockedAddress,
     /// As many calls as we make at once are under way; it was not asked.
-    Busy,
+    AtCapacity,
     /// It failed repeatedly and is left alone for this long; it was not asked.
-    Resting(Duration),
+    CircuitOpen(Duration),
 }

@@ -13,32 +13,36 @@ mod error;
 mod get;
 mod intent;
 mod issued;
+mod limits;
 mod list;
 mod revoke_api_token;
 mod rotate_credential;
+mod scheduled_verification;
 mod update_credential;
 mod update_provider;
 mod update_token;
+mod verification;
 mod verify_provider;
 mod verify_sip_digest;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::access::{self, AccountScope, Action, Caller, Denied, Scope};
 use crate::audit::{self, Chain, Entry};
 use crate::clock::Clock;
 use crate::crypto::{Field, Place, Sealer};
 use crate::name::{ResourceId, Uid};
-use crate::provider::Kind;
+use crate::provider::{Kind, Refusal};
 use crate::store::{self, Store, Write};
-use crate::upstream::{Failure, Outage, Refusal, Upstream};
+use crate::upstream::{Outage, Upstream};
+use limits::Limits;
 
 pub use create_credential::{NewCredential, NewPassword};
 pub use create_provider::NewProvider;
 pub use error::{Error, FieldError};
 pub use intent::{Intent, Request};
 pub use issued::Issued;
+pub use limits::TokenLimits;
 pub use list::{Listed, PageRequest};
 pub use update_credential::CredentialChanges;
 pub use update_provider::ProviderChanges;
@@ -53,6 +57,7 @@ pub struct Vault {
     store: Arc<dyn Store>,
     sealer: Sealer,
     upstreams: Vec<Box<dyn Upstream>>,
+    limits: Limits,
     clock: Arc<dyn Clock>,
 }
 
@@ -62,9 +67,11 @@ impl Vault {
         store: Arc<dyn Store>,
         sealer: Sealer,
         upstreams: Vec<Box<dyn Upstream>>,
+        limits: TokenLimits,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { store, sealer, upstreams, clock }
+        let limits = Limits::new(limits, &clock);
+        Self { store, sealer, upstreams, limits, clock }
     }
 
     /// Whether `credvault dev` made it.
@@ -156,19 +163,11 @@ fn place(scope: &AccountScope, resource: Uid, field: Field, version: u64) -> Pla
     Place { account: scope.account().uid, resource, field, version }
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Refusal(refusal) => refusal.into(),
-            Failure::Outage(outage) => outage.into(),
-        }
-    }
-}
-
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::RejectedToken => Self::UpstreamRejectedToken,
+            Refusal::RejectedToken => Self::UpstreamRejectedToken { works_in: None },
+            Refusal::NotPermitted => Self::UpstreamNotPermitted,
             Refusal::AccountInactive => Self::UpstreamAccountInactive,
             Refusal::AccountNotFound => Self::UpstreamAccountNotFound,
             Refusal::SidMismatch => Self::UpstreamSidMismatch,
@@ -187,8 +186,8 @@ impl From<Outage> for Error {
             Outage::Redirect => Self::UpstreamRedirect,
             Outage::Protocol => Self::UpstreamProtocol,
             Outage::BlockedAddress => Self::UpstreamBlockedAddress,
-            Outage::Busy => Self::RateLimited { retry_after: Duration::from_secs(1) },
-            Outage::Resting(retry_after) => Self::UpstreamResting { retry_after },
+            Outage::AtCapacity => Self::UpstreamAtCapacity,
+            Outage::CircuitOpen(retry_after) => Self::UpstreamCircuitOpen { retry_after },
         }
     }
 }

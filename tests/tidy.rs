@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("secret", "name"),
     ("clock", ""),
     ("defect", ""),
-    ("config", "crypto::kek_source store::Location upstream"),
+    ("config", "crypto::kek_source name store::Location upstream vault::TokenLimits"),
     ("telemetry", "config"),
     ("account", "name"),
     ("credential", "account name secret"),
@@ -32,7 +32,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("audit", "account name"),
     ("access", "account credential provider name secret audit"),
     ("crypto", "secret account name defect"),
-    ("upstream", "secret provider name clock"),
+    ("upstream", "secret provider name clock defect"),
     (
         "store",
         "access account audit credential provider name clock crypto::Sealed crypto::SealedRoot defect",

@@ -44,7 +44,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     ensure_token(&vault, &token_file).await?;
     let signals = Signals::listen()?;
     introduce(&settings, listener.local_addr()?, &token_file)?;
-    server::serve(listener, vault, signals).await
+    server::serve(listener, vault, settings.verification_interval, signals).await
 }
 
 /// Keeps the token of an earlier start while it is good; otherwise makes one.

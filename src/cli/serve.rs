@@ -26,5 +26,5 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let listener = server::listen(&settings).await?;
     let signals = Signals::listen()?;
     tracing::info!(address = %listener.local_addr()?, "taking calls");
-    server::serve(listener, Arc::new(vault), signals).await
+    server::serve(listener, Arc::new(vault), settings.verification_interval, signals).await
 }

@@ -112,6 +112,7 @@ impl Mask {
             }
             let why = match path.as_str() {
                 "password" | "auth_token" => "lies outside the mask: set the field alone",
+                "twilio" | "kind" => "is a message: name its fields",
                 path if immutable.contains(&path) => "is immutable",
                 _ => "is unknown",
             };
@@ -128,6 +129,11 @@ impl Mask {
     /// may be sent back as they were read, and not otherwise. A mask that names others skips them.
     pub(super) fn is_whole(&self) -> bool {
         !matches!(self, Self::Named(_))
+    }
+
+    /// Whether everything that may be set is to be set, to nothing where the request has nothing.
+    pub(super) fn is_all(&self) -> bool {
+        matches!(self, Self::All)
     }
 
     /// Whether a field is to be set; `present` says whether the request has it.

@@ -7,8 +7,9 @@ use super::proto::provider_service_server::ProviderService;
 use super::proto::{
     CreateProviderRequest, CreateProviderResponse, DeleteProviderRequest, DeleteProviderResponse,
     GetProviderRequest, GetProviderResponse, ListProvidersRequest, ListProvidersResponse,
-    UpdateProviderRequest, UpdateProviderResponse, UpdateTokenRequest, UpdateTokenResponse,
-    VerifyProviderRequest, VerifyProviderResponse,
+    ListVerificationsRequest, ListVerificationsResponse, UpdateProviderRequest,
+    UpdateProviderResponse, UpdateTokenRequest, UpdateTokenResponse, VerifyProviderRequest,
+    VerifyProviderResponse,
 };
 use super::{Service, accept};
 use crate::vault::TokenUpdate;
@@ -87,7 +88,7 @@ impl ProviderService for Service {
         let request_id = if request.validate_only { "" } else { &request.request_id };
         let intent = convert::intent(&request, request_id, &request.reason)?;
         let update = TokenUpdate {
-            auth_token: wire::auth_token(request.auth_token)?,
+            token: wire::token(request.auth_token, request.api_key)?,
             etag: convert::etag(request.etag),
             validate_only: request.validate_only,
         };
@@ -106,6 +107,23 @@ impl ProviderService for Service {
         let provider = self.vault.verify_provider(&scope, &name.id).await?;
         let provider = Some(wire::to_wire(provider));
         Ok(Response::new(VerifyProviderResponse { provider }))
+    }
+
+    async fn list_verifications(
+        &self,
+        request: Request<ListVerificationsRequest>,
+    ) -> Result<Response<ListVerificationsResponse>, Status> {
+        let (caller, mut request) = accept(request)?;
+        let name = convert::provider_name("parent", &request.parent)?;
+        let scope = self.vault.authorize(&caller, &name.account, &request.parent).await?;
+        let (size, token) = (request.page_size, std::mem::take(&mut request.page_token));
+        request.page_size = 0;
+        let page = convert::page(size, token, &request)?;
+        let listed = self.vault.list_verifications(&scope, &name.id, page).await?;
+        Ok(Response::new(ListVerificationsResponse {
+            verifications: listed.items.into_iter().map(wire::verification_to_wire).collect(),
+            next_page_token: listed.next_page_token,
+        }))
     }
 
     async fn delete_provider(

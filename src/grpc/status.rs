@@ -44,11 +44,12 @@ fn code(error: &Error) -> (Code, Option<Duration>) {
         Error::EtagMismatch | Error::VersionConflict => (Code::Aborted, None),
         Error::SecretAlreadyIssued { .. }
         | Error::AccountDisabled
-        | Error::UpstreamRejectedToken
+        | Error::UpstreamRejectedToken { .. }
+        | Error::UpstreamNotPermitted
         | Error::UpstreamAccountInactive
         | Error::UpstreamAccountNotFound
         | Error::UpstreamSidMismatch => (Code::FailedPrecondition, None),
-        Error::UpstreamRateLimited { retry_after } | Error::UpstreamResting { retry_after } => {
+        Error::UpstreamRateLimited { retry_after } | Error::UpstreamCircuitOpen { retry_after } => {
             (Code::Unavailable, Some(*retry_after))
         }
         Error::UpstreamError
@@ -59,8 +60,8 @@ fn code(error: &Error) -> (Code, Option<Duration>) {
         | Error::UpstreamRedirect
         | Error::UpstreamProtocol
         | Error::UpstreamBlockedAddress => (Code::Unavailable, None),
-        Error::RateLimited { retry_after } => (Code::ResourceExhausted, Some(*retry_after)),
-        Error::Overloaded => (Code::ResourceExhausted, soon),
+        Error::RateLimited { retry_after, .. } => (Code::ResourceExhausted, Some(*retry_after)),
+        Error::Overloaded | Error::UpstreamAtCapacity => (Code::ResourceExhausted, soon),
         Error::StorageFull(_) => (Code::ResourceExhausted, None),
         Error::DeadlineExceeded => (Code::DeadlineExceeded, None),
         Error::RecordDamaged(_) => (Code::DataLoss, None),
@@ -76,6 +77,9 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             ("version".to_owned(), version.to_string()),
             ("time".to_owned(), time.to_string()),
         ]),
+        Error::UpstreamRejectedToken { works_in: Some(region) } => {
+            HashMap::from([("region".to_owned(), (*region).to_owned())])
+        }
         _ => HashMap::new(),
     }
 }

@@ -11,6 +11,7 @@ mod checkpoint;
 mod files;
 mod read;
 mod sweep;
+mod verifications;
 mod write;
 mod writer;
 
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, InterruptHandle};
 use tokio::sync::Semaphore;
 
@@ -25,13 +27,14 @@ use super::{
     Done, Error, Identity, OnceKey, OpenError, Page, Store, StoredApiToken, StoredCredential,
     StoredProvider, Write,
 };
-use crate::access::AccountScope;
 use crate::access::api_token::TokenId;
+use crate::access::{AccountScope, Worker};
+use crate::account::Account;
 use crate::audit::Linked;
 use crate::clock::Clock;
 use crate::credential::{Credential, CredentialFilter, Realm, Username};
-use crate::name::ResourceId;
-use crate::provider::{Provider, ProviderFilter};
+use crate::name::{ResourceId, Uid};
+use crate::provider::{Provider, ProviderFilter, Verification};
 use checkpoint::Checkpointer;
 use writer::Writer;
 
@@ -214,6 +217,31 @@ impl Store for SqliteStore {
         let account = scope.account().clone();
         self.scan(move |connection| {
             read::list_providers(connection, &account, &filter, after.as_deref(), limit)
+        })
+        .await
+    }
+
+    async fn list_verifications(
+        &self,
+        scope: &AccountScope,
+        id: &ResourceId,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Page<Verification>, Error> {
+        let account = scope.account().uid;
+        let before = before.map(Timestamp::as_microsecond);
+        self.read(|connection| verifications::list(connection, account, id, before, limit))
+    }
+
+    async fn providers_between(
+        &self,
+        _: &Worker,
+        first: Uid,
+        last: Uid,
+        limit: usize,
+    ) -> Result<Page<(Account, ResourceId, Uid)>, Error> {
+        self.scan(move |connection| {
+            verifications::providers_between(connection, first, last, limit)
         })
         .await
     }

@@ -4,7 +4,7 @@
 //! - No proxy from the environment, no cookies, no decompression.
 //! - No address that is not public, unless the operator named that very host.
 //! - Connect within 2 s, everything within 5 s, a limit on the body, one try: the caller decides.
-//! - 16 calls at once; a carrier that keeps failing is left alone for a while ([`breaker`]).
+//! - 16 calls at once; a circuit breaker leaves a carrier alone that keeps failing ([`breaker`]).
 //! - The body is a secret: it is zeroized, never logged, never part of an error.
 
 mod address;
@@ -37,6 +37,10 @@ const MAX_BODY: usize = 64 * 1024;
 
 /// How many calls there may be at once, and how long a further one waits for its turn.
 const PLACES: usize = 16;
+
+/// How many of them calls may take that decide nothing: the others stay free for those that do.
+const INFORMING: usize = 8;
+
 const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// Where a carrier's API begins: https, or http to this machine for trials and tests.
@@ -71,6 +75,20 @@ impl BaseUrl {
     /// The host, as it stands in URLs.
     pub(super) fn host(&self) -> &str {
         self.0.host_str().unwrap_or_default()
+    }
+
+    /// The same with further labels behind the first label of its host name. An address, or a name of one label,
+    /// stays as it is.
+    pub(super) fn with_labels(&self, labels: &str) -> Self {
+        let mut url = self.0.clone();
+        if let Some(url::Host::Domain(name)) = self.0.host()
+            && let Some((first, rest)) = name.split_once('.')
+        {
+            let host = format!("{first}.{labels}.{rest}");
+            // It cannot fail: a name with more labels of letters and digits is a name.
+            url.set_host(Some(&host)).ok();
+        }
+        Self(url)
     }
 
     /// The URL of a path below. Segments are escaped.
@@ -110,6 +128,16 @@ impl Network {
     }
 }
 
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It decides whether a token is taken.
+    Decide,
+    /// It only informs: it never takes all places, and its failures never open the circuit, so that what
+    /// decides goes on without it.
+    Inform,
+}
+
 /// A carrier's answer, whatever it says.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -127,6 +155,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     configured: Arc<[String]>,
     places: Semaphore,
+    informing: Semaphore,
     breakers: Breakers,
 }
 
@@ -159,14 +188,15 @@ impl Http {
             .connect_timeout(CONNECT)
             .timeout(TOTAL)
             .build()?;
-        let places = Semaphore::new(PLACES);
+        let (places, informing) = (Semaphore::new(PLACES), Semaphore::new(INFORMING));
         let breakers = Breakers::new(Arc::clone(&clock));
-        Ok(Self(Arc::new(Inner { client, clock, configured, places, breakers })))
+        Ok(Self(Arc::new(Inner { client, clock, configured, places, informing, breakers })))
     }
 
     /// A GET with HTTP Basic authentication. More than 64 KiB of body are [`Outage::Protocol`].
     pub(super) async fn get(
         &self,
+        purpose: Use,
         url: Url,
         user: &str,
         password: &SecretText,
@@ -175,11 +205,10 @@ impl Http {
             let answer = self.ask(&url, user, password, MAX_BODY).await?;
             if answer.complete { Ok(answer) } else { Err(Outage::Protocol) }
         };
-        self.call(&url, ask).await
+        self.call(purpose, &url, ask).await
     }
 
-    /// The same, but it stops reading after `limit` bytes, and what there is by then is the answer.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for lists, whose beginning is enough"))]
+    /// The same to inform, but it stops reading after `limit` bytes, and what there is by then is the answer.
     pub(super) async fn get_up_to(
         &self,
         url: Url,
@@ -187,35 +216,41 @@ impl Http {
         password: &SecretText,
         limit: usize,
     ) -> Result<Answer, Outage> {
-        self.call(&url, self.ask(&url, user, password, limit)).await
+        self.call(Use::Inform, &url, self.ask(&url, user, password, limit)).await
     }
 
     /// Makes a call when there is a place for it and the carrier is not left alone. The place is held,
     /// and a probe under way, until the body is read or the call is dropped.
     async fn call(
         &self,
+        purpose: Use,
         url: &Url,
         ask: impl Future<Output = Result<Answer, Outage>>,
     ) -> Result<Answer, Outage> {
-        let Inner { configured, places, breakers, .. } = &*self.0;
+        let Inner { configured, places, informing, breakers, .. } = &*self.0;
         if is_blocked_literal(url, configured) {
-            tracing::warn!("ask the carrier: its address is not public");
+            let host = url.host_str();
+            tracing::warn!(host, "ask the carrier: its address is not public");
             return Err(Outage::BlockedAddress);
         }
         let resting =
-            |rest: Duration| Outage::Resting(rest.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER));
+            |rest: Duration| Outage::CircuitOpen(rest.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER));
         let origin = url.origin().ascii_serialization();
         // Asked twice: at once, since no place is worth waiting for, and again after the wait.
         breakers.check(&origin).map_err(resting)?;
-        let Ok(Ok(_place)) = tokio::time::timeout(MAX_WAIT, places.acquire()).await else {
-            return Err(Outage::Busy);
+        // What informs has a deadline of its own, and may wait until then.
+        let (_informing, wait) = match purpose {
+            Use::Decide => (None, MAX_WAIT),
+            Use::Inform => (Some(informing.acquire().await), Duration::MAX),
+        };
+        let Ok(Ok(_place)) = tokio::time::timeout(wait, places.acquire()).await else {
+            return Err(Outage::AtCapacity);
         };
         let pass = breakers.pass(origin).map_err(resting)?;
         let result = ask.await;
         pass.end(match &result {
             // Who refuses, or asks for patience, is there and works.
             Ok(_) | Err(Outage::RateLimited(_)) => End::Success,
-            Err(Outage::Busy | Outage::Resting(_) | Outage::BlockedAddress) => End::Unknown,
             Err(
                 Outage::ServerError
                 | Outage::Timeout
@@ -223,7 +258,8 @@ impl Http {
                 | Outage::Tls
                 | Outage::Redirect
                 | Outage::Protocol,
-            ) => End::Failure,
+            ) if purpose == Use::Decide => End::Failure,
+            Err(_) => End::Unknown,
         });
         result
     }
@@ -236,7 +272,7 @@ impl Http {
         limit: usize,
     ) -> Result<Answer, Outage> {
         let request = self.0.client.get(url.clone()).basic_auth(user, Some(password.expose()));
-        let mut response = request.send().await.map_err(|error| outage(&error))?;
+        let mut response = request.send().await.map_err(|error| outage(&error, url))?;
         let status = response.status();
         if status.is_redirection() {
             return Err(Outage::Redirect);
@@ -248,7 +284,7 @@ impl Http {
             return Err(Outage::ServerError);
         }
         let mut body = Zeroizing::new(Vec::with_capacity(limit.min(4096)));
-        while let Some(chunk) = response.chunk().await.map_err(|error| outage(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| outage(&error, url))? {
             let part = chunk.slice(..chunk.len().min(limit - body.len()));
             append(&mut body, &part);
             if part.len() < chunk.len() {
@@ -300,13 +336,14 @@ fn retry_after(response: &reqwest::Response, now: Timestamp) -> Duration {
 }
 
 /// What kind of outage an error is. Its text is for the log only: it names host and cause, never a header.
-fn outage(error: &reqwest::Error) -> Outage {
+fn outage(error: &reqwest::Error, url: &Url) -> Outage {
+    let host = url.host_str();
     let mut outage = if error.is_timeout() { Outage::Timeout } else { Outage::Unreachable };
     let mut cause = error.source();
     while let Some(source) = cause {
         if is_tls(source) {
             // What a certificate says is the peer's text: it stays out of the log.
-            tracing::warn!("ask the carrier: its certificate or its TLS is not acceptable");
+            tracing::warn!(host, "ask the carrier: its certificate or its TLS is not acceptable");
             return Outage::Tls;
         }
         if source.is::<Blocked>() {
@@ -317,7 +354,7 @@ fn outage(error: &reqwest::Error) -> Outage {
         }
         cause = source.source();
     }
-    tracing::warn!(error = chain(error), outage = ?outage, "ask the carrier");
+    tracing::warn!(host, error = chain(error), outage = ?outage, "ask the carrier");
     outage
 }
 

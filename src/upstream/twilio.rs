@@ -1,74 +1,115 @@
-//! Twilio: `GET /2010-04-01/Accounts/{AccountSid}.json` decides.
+//! Twilio: one read decides whether a token is taken, three more tell what else works.
 //!
-//! It is the only read that also says whether the account is open (twilio-oai, `twilio_api_v2010.json`).
-//! Its 200 answer contains `auth_token`, so the body is treated as a secret and only `sid` and `status`
-//! are read from it. A 401 is never remembered: a new token may take 60 s to spread at Twilio.
+//! - An Auth Token is asked about with `GET /2010-04-01/Accounts/{AccountSid}.json`, the only read that also
+//!   says whether the account is open. Its answer contains `auth_token`, so the body is treated as a secret and
+//!   only `sid` and `status` are read from it.
+//! - An API key may not make that read unless it is a Main key, so it is asked about with the list of phone
+//!   numbers, which every key for voice needs (twilio.com/docs/iam/api-keys).
+//! - A 401 is never remembered: a new token may take 60 s to spread at Twilio.
+//!
+//! Shapes: twilio-oai, `twilio_api_v2010.json` and `twilio_trunking_v1.json`.
+
+mod answer;
+mod survey;
+mod urls;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Deserialize;
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout_at};
 
-use super::http::{BaseUrl, Http};
-use super::json::nested_deeper_than;
-use super::{Outage, Refusal, Upstream, Verdict};
+use self::answer::{Account, ErrorBody, NumberPage};
+pub use self::urls::TwilioUrls;
+use super::http::{Answer, Http, Use};
+use super::{Outage, Upstream};
+use crate::clock::Clock;
 use crate::name::Invalid;
-use crate::provider::{AccountSid, CheckStatus, Kind, ProviderType, is_lower_hex};
-use crate::secret::SecretText;
+use crate::provider::twilio::{Region, TwilioAccount};
+use crate::provider::{
+    Check, CheckStatus, Kind, ProviderType, Refusal, Survey, Token, TokenKind, Verdict, check_name,
+    is_lower_hex,
+};
+
+/// How long the other regions may take to say whether a refused token is theirs.
+const ELSEWHERE: Duration = Duration::from_secs(2);
 
 /// The carrier Twilio.
 pub(super) struct Twilio {
     http: Http,
-    api_url: BaseUrl,
-}
-
-/// What is read of Twilio's Account resource.
-#[derive(Deserialize)]
-struct Account {
-    /// An account without a SID is not the one that was asked for.
-    sid: Option<String>,
-    status: String,
+    urls: TwilioUrls,
+    clock: Arc<dyn Clock>,
 }
 
 impl Twilio {
-    pub(super) fn new(http: Http, api_url: BaseUrl) -> Self {
-        Self { http, api_url }
+    pub(super) fn new(http: Http, urls: TwilioUrls, clock: Arc<dyn Clock>) -> Self {
+        Self { http, urls, clock }
     }
 
-    async fn ask_account(
+    fn check(&self, name: &str, status: CheckStatus, message: impl Into<String>) -> Check {
+        Check { name: name.to_owned(), status, message: message.into(), time: self.clock.now() }
+    }
+
+    /// What Twilio says of a token in one region.
+    async fn ask_in(
         &self,
-        account_sid: &AccountSid,
-        token: &SecretText,
-    ) -> Result<Finding, Outage> {
-        let file = format!("{}.json", account_sid.as_str());
-        let url = self.api_url.join(&["2010-04-01", "Accounts", &file]);
-        let answer = self.http.get(url, account_sid.as_str(), token).await?;
-        match answer.status.as_u16() {
-            200 => {}
-            401 => return Ok(Finding::Refused(Refusal::RejectedToken)),
-            403 => return Ok(Finding::Inactive { token_accepted: false }),
-            404 => return Ok(Finding::Refused(Refusal::AccountNotFound)),
-            _ => return Err(Outage::Protocol),
-        }
-        if nested_deeper_than(&answer.body, 64) {
-            return Err(Outage::Protocol);
-        }
-        let account: Account =
-            serde_json::from_slice(&answer.body).map_err(|_| Outage::Protocol)?;
-        Ok(match account.status.as_str() {
-            _ if account.sid.as_deref() != Some(account_sid.as_str()) => {
-                Finding::Refused(Refusal::SidMismatch)
+        region: Region,
+        account: &TwilioAccount,
+        token: &Token,
+    ) -> Result<Said, Outage> {
+        let sid = account.account_sid.as_str();
+        let api = self.urls.api(region);
+        let url = match token.kind {
+            TokenKind::AuthToken => api.join(&["2010-04-01", "Accounts", &format!("{sid}.json")]),
+            TokenKind::ApiKey { .. } => {
+                let mut url =
+                    api.join(&["2010-04-01", "Accounts", sid, "IncomingPhoneNumbers.json"]);
+                url.set_query(Some("PageSize=1"));
+                url
             }
-            "active" => Finding::Good,
-            "suspended" | "closed" => Finding::Inactive { token_accepted: true },
-            _ => return Err(Outage::Protocol),
-        })
+        };
+        let answer = self.http.get(Use::Decide, url, user(account, token), &token.secret).await?;
+        if answer.status.as_u16() != 200 {
+            return refusal(&answer, token);
+        }
+        match token.kind {
+            TokenKind::AuthToken => Account::parse(&answer.body)?.judge(sid),
+            TokenKind::ApiKey { .. } => Ok(NumberPage::parse(&answer.body)?.judge(sid)),
+        }
     }
 }
 
-/// What Twilio's answer says.
-enum Finding {
-    Good,
-    Inactive { token_accepted: bool },
-    Refused(Refusal),
+/// The user of HTTP Basic.
+fn user<'a>(account: &'a TwilioAccount, token: &'a Token) -> &'a str {
+    match &token.kind {
+        TokenKind::AuthToken => account.account_sid.as_str(),
+        TokenKind::ApiKey { sid } => sid.as_str(),
+    }
+}
+
+/// What Twilio said of account and token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Yes,
+    /// The account is not active, though Twilio looked at the token.
+    YesButInactive,
+    No(Refusal),
+}
+
+/// What an answer other than 200 means. Codes: twilio.com/docs/api/errors.
+fn refusal(answer: &Answer, token: &Token) -> Result<Said, Outage> {
+    let refusal = match (answer.status.as_u16(), ErrorBody::code(&answer.body)) {
+        (400..=499, Some(10_001 | 20_005 | 90_010)) => Refusal::AccountInactive,
+        (401, _) => Refusal::RejectedToken,
+        (403, code) if token.kind != TokenKind::AuthToken && code != Some(20_403) => {
+            Refusal::NotPermitted
+        }
+        (403, _) => Refusal::AccountInactive,
+        (404, _) => Refusal::AccountNotFound,
+        _ => return Err(Outage::Protocol),
+    };
+    Ok(Said::No(refusal))
 }
 
 #[async_trait]
@@ -77,55 +118,113 @@ impl Upstream for Twilio {
         ProviderType::Twilio
     }
 
-    fn check_format(&self, token: &SecretText) -> Result<(), Invalid> {
-        if is_lower_hex(token.expose(), 32) {
-            Ok(())
-        } else {
-            Err(Invalid("must be a Twilio Auth Token: 32 lower-case hexadecimal digits"))
+    fn check_format(&self, token: &Token) -> Result<(), Invalid> {
+        let secret = token.secret.expose();
+        match token.kind {
+            TokenKind::AuthToken if is_lower_hex(secret, 32) => Ok(()),
+            TokenKind::AuthToken => {
+                Err(Invalid("must be a Twilio Auth Token: 32 lower-case hexadecimal digits"))
+            }
+            // Twilio documents no shape; the ones it makes are 32 letters and digits.
+            TokenKind::ApiKey { .. }
+                if (16..=128).contains(&secret.len())
+                    && secret.bytes().all(|b| b.is_ascii_alphanumeric()) =>
+            {
+                Ok(())
+            }
+            TokenKind::ApiKey { .. } => {
+                Err(Invalid("must be the secret of a Twilio API key: 16 to 128 letters and digits"))
+            }
         }
     }
 
-    async fn ask(&self, kind: &Kind, token: &SecretText) -> Result<Verdict, Outage> {
-        let Kind::Twilio { account_sid } = kind;
-        let passed = (CheckStatus::Passed, "Twilio accepts the token for this account");
-        let (refusal, credentials, account_active) = match self
-            .ask_account(account_sid, token)
-            .await?
-        {
-            Finding::Good => (None, passed, (CheckStatus::Passed, "the account is active")),
-            Finding::Inactive { token_accepted } => {
-                let unknown = "not known: Twilio checks no token of an account that is not active";
-                let skipped = (CheckStatus::Skipped, unknown);
-                let reopen = "the account is suspended or closed: reopen it in the Twilio Console";
-                (
-                    Some(Refusal::AccountInactive),
-                    if token_accepted { passed } else { skipped },
-                    (CheckStatus::Failed, reopen),
-                )
+    async fn ask(&self, kind: &Kind, token: &Token) -> Result<Verdict, Outage> {
+        use CheckStatus::{Failed, Passed, Skipped};
+        let Kind::Twilio(account) = kind;
+        let region = account.region.as_str();
+        let said = self.ask_in(account.region, account, token).await?;
+        let (accepted, active) = match token.kind {
+            TokenKind::AuthToken => {
+                ("Twilio accepts the Auth Token for this account", "the account is active")
             }
-            Finding::Refused(refusal) => (
-                Some(refusal),
-                (CheckStatus::Failed, what_to_do(refusal)),
-                (CheckStatus::Skipped, "not checked, since the credentials failed"),
+            TokenKind::ApiKey { .. } => (
+                "Twilio accepts the API key for this account",
+                "Twilio serves this account (an API key cannot read the account's own status)",
             ),
         };
-        let check = |name, (status, message)| (name, status, message);
-        let checks =
-            vec![check("credentials", credentials), check("account_active", account_active)];
+        let inactive = "Twilio says that the account is not active (suspended or closed): look into the Twilio \
+                        Console, or ask Twilio's support";
+        let unchecked = "not checked, since the credentials failed";
+        let (credentials, account_active) = match said {
+            Said::Yes => ((Passed, accepted.to_owned()), (Passed, active)),
+            Said::YesButInactive => ((Passed, accepted.to_owned()), (Failed, inactive)),
+            Said::No(Refusal::AccountInactive) => {
+                let unknown =
+                    "not checked: Twilio looks at no token of an account that is not active";
+                ((Skipped, unknown.to_owned()), (Failed, inactive))
+            }
+            Said::No(refusal) => {
+                ((Failed, what_to_do(refusal, &token.kind, region)), (Skipped, unchecked))
+            }
+        };
+        let refusal = match said {
+            Said::Yes => None,
+            Said::YesButInactive => Some(Refusal::AccountInactive),
+            Said::No(refusal) => Some(refusal),
+        };
+        let checks = vec![
+            self.check(check_name::CREDENTIALS, credentials.0, credentials.1),
+            self.check(check_name::ACCOUNT_ACTIVE, account_active.0, account_active.1),
+        ];
         Ok(Verdict { refusal, checks })
+    }
+
+    async fn survey(&self, kind: &Kind, token: &Token, deadline: Instant) -> Survey {
+        let Kind::Twilio(account) = kind;
+        self.survey_of(account, token, deadline).await
+    }
+
+    async fn works_elsewhere(
+        &self,
+        kind: &Kind,
+        token: &Token,
+        deadline: Instant,
+    ) -> Option<&'static str> {
+        let Kind::Twilio(account) = kind;
+        if !self.urls.tells_regions_apart() {
+            return None;
+        }
+        let deadline = deadline.min(Instant::now() + ELSEWHERE);
+        let others = Region::ALL.into_iter().filter(|region| *region != account.region);
+        let asked = others.map(async |region| {
+            let said = timeout_at(deadline, self.ask_in(region, account, token)).await;
+            matches!(said, Ok(Ok(Said::Yes))).then_some(region.as_str())
+        });
+        join_all(asked).await.into_iter().flatten().next()
     }
 }
 
-fn what_to_do(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::AccountNotFound => {
-            "Twilio knows no account of this SID: check the SID, and create another provider if it is wrong"
+/// What a refusal means, and what to do about it.
+fn what_to_do(refusal: Refusal, kind: &TokenKind, region: &str) -> String {
+    match (refusal, kind) {
+        (Refusal::AccountNotFound, _) => {
+            "Twilio knows no account with this SID: if the SID is wrong, create another provider".to_owned()
         }
-        Refusal::SidMismatch => {
-            "Twilio answered for another account: check which account the token belongs to"
+        (Refusal::SidMismatch, _) => {
+            "Twilio answered for another account: check which account the token belongs to".to_owned()
         }
-        Refusal::RejectedToken | Refusal::AccountInactive => {
-            "Twilio refuses the token: copy the current Auth Token from the Twilio Console and call UpdateToken"
+        (Refusal::NotPermitted, _) => {
+            "the API key may not read phone numbers: allow it that in the Twilio Console, or call UpdateToken with a \
+             Standard key"
+                .to_owned()
         }
+        (_, TokenKind::AuthToken) => format!(
+            "Twilio refuses this token for this account in {region}: check that the account is open, copy the \
+             current Auth Token of {region} from the Twilio Console, and call UpdateToken"
+        ),
+        (_, TokenKind::ApiKey { .. }) => format!(
+            "Twilio refuses this API key in {region}: check that it still exists and that the account is open, or \
+             make a key in {region} and call UpdateToken"
+        ),
     }
 }

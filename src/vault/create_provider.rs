@@ -1,15 +1,16 @@
 //! `CreateProvider`: a carrier's account enters with a token that the carrier confirmed.
 
+use tokio::time::Instant;
+
 use super::intent::Committed;
+use super::verification::{ASKING, candidate};
 use super::{Error, Intent, Vault, place};
 use crate::access::{CreateProvider, Scope};
-use crate::audit::{Chain, Entry};
+use crate::audit::Entry;
 use crate::crypto::{Field, random};
 use crate::name::{ProviderName, ResourceId, Uid};
-use crate::provider::{DisplayName, Kind, Provider};
-use crate::secret::SecretText;
+use crate::provider::{DisplayName, Kind, Provider, Token, Verification};
 use crate::store::{Change, StoredProvider};
-use crate::upstream::{self, Candidate, Validated};
 
 /// A provider to be.
 #[expect(missing_debug_implementations, reason = "holds a token")]
@@ -21,7 +22,7 @@ pub struct NewProvider {
     /// Which carrier and account.
     pub kind: Kind,
     /// The carrier's token.
-    pub auth_token: SecretText,
+    pub token: Token,
     /// Ask the carrier, store nothing.
     pub validate_only: bool,
 }
@@ -34,10 +35,10 @@ impl Vault {
         new: NewProvider,
         intent: &Intent,
     ) -> Result<Provider, Error> {
+        let deadline = Instant::now() + ASKING;
         // Before anything else: no network for what cannot be a token, nor for what is taken.
         let upstream = self.upstream_of(&new.kind)?;
-        let candidate = Candidate::new(upstream, new.auth_token)
-            .map_err(|problem| Error::field("auth_token", problem))?;
+        let candidate = candidate(upstream, new.token)?;
         let taken = match &new.id {
             Some(id) => self.store.provider(scope, id).await?.is_some(),
             None => false,
@@ -53,15 +54,19 @@ impl Vault {
             None => ResourceId::from_random(random::bytes()?),
         };
         let name = ProviderName { account: scope.account().id.clone(), id };
-        let validated = self.validate(scope, intent, &name, (&new.kind, candidate), 0).await?;
+        self.limits.may_ask(scope.account().uid, None)?;
+        let validated =
+            self.validate(scope, intent, &name, (&new.kind, candidate), 0, deadline).await?;
 
         let now = self.clock.now();
+        let pending = Verification::pending();
         let provider = Provider {
             uid: Uid::from_bytes(random::bytes()?),
             name,
             display_name: new.display_name,
             kind: new.kind,
-            verification: validated.verification().clone(),
+            token_kind: validated.token().kind.clone(),
+            verification: Verification::after(&pending, 1, validated.verdict(), None, now),
             token_version: 1,
             revision: 1,
             token_update_time: now,
@@ -69,10 +74,10 @@ impl Vault {
             update_time: now,
         };
         if new.validate_only {
-            return Ok(provider);
+            return Ok(self.surveyed(provider, &pending, &validated, deadline).await);
         }
         let place = place(scope, provider.uid, Field::Token, provider.token_version);
-        let token = self.sealer.seal(&place, validated.token())?;
+        let token = self.sealer.seal(&place, &validated.token().secret)?;
         let entry = Entry {
             version_after: provider.token_version,
             detail: provider.verification.status.as_str().to_owned(),
@@ -81,36 +86,11 @@ impl Vault {
         let change = Change::CreateProvider(StoredProvider { provider: provider.clone(), token });
         let resource = (&provider.name.id, provider.uid);
         match self.commit(scope, intent, resource, change, entry).await? {
-            Committed::Now => Ok(provider),
+            Committed::Now => {
+                Ok(self.complete(scope, provider, &pending, &validated, deadline).await)
+            }
             Committed::Before(done) => self.provider_of(scope, &done).await,
             Committed::Moved => Err(Error::VersionConflict),
-        }
-    }
-
-    /// Asks the carrier about a candidate and records a failure, which changes nothing else.
-    pub(super) async fn validate(
-        &self,
-        scope: &crate::access::AccountScope,
-        intent: &Intent,
-        name: &ProviderName,
-        (kind, candidate): (&Kind, Candidate),
-        version_before: u64,
-    ) -> Result<Validated, Error> {
-        let upstream = self.upstream_of(kind)?;
-        let now = || self.clock.now();
-        match upstream::validate(upstream, kind, candidate, now).await {
-            Ok(validated) => Ok(validated),
-            Err(failure) => {
-                let error = Error::from(failure);
-                let entry = Entry {
-                    outcome: error.reason().to_owned(),
-                    version_before,
-                    version_after: version_before,
-                    ..self.entry_of(scope, intent, &name.to_string())
-                };
-                self.record_refusal(Chain::of_account(scope.account()), entry).await;
-                Err(error)
-            }
         }
     }
 }

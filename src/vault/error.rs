@@ -46,7 +46,7 @@ pub enum Error {
     RequestIdReused,
     #[error("the resource changed since you read this etag: read it again and decide again")]
     EtagMismatch,
-    #[error("the resource kept changing while this call ran: read it again and decide again")]
+    #[error("the resource changed while this call ran: read it again and decide again")]
     VersionConflict,
     #[error(
         "version {version} of {name} was issued at {time} in the first answer to this request_id and is not \
@@ -56,11 +56,28 @@ pub enum Error {
     #[error("the account is disabled: an operator can enable it")]
     AccountDisabled,
     #[error(
-        "the carrier refuses this account and token; nothing was changed: check both in its console"
+        "the carrier refuses this token for this account; nothing was changed: {}",
+        .works_in.map_or_else(
+            || {
+                "check account and token in its console; a token made in the last minute may need one more"
+                    .to_owned()
+            },
+            |region| {
+                format!(
+                    "it belongs to region {region}: send a token of the provider's region, or create a provider in \
+                     {region}"
+                )
+            }
+        )
     )]
-    UpstreamRejectedToken,
+    UpstreamRejectedToken { works_in: Option<&'static str> },
     #[error(
-        "the carrier's account is suspended or closed; nothing was changed: reopen it there first"
+        "the carrier accepts this token, but it may not read phone numbers; nothing was changed: allow it that in \
+         the carrier's console, or send another"
+    )]
+    UpstreamNotPermitted,
+    #[error(
+        "the carrier's account is suspended or closed; nothing was changed: look into the carrier's console"
     )]
     UpstreamAccountInactive,
     #[error("the carrier knows no such account; nothing was changed: check its id")]
@@ -69,34 +86,44 @@ pub enum Error {
         "the carrier answered for another account; nothing was changed: check which account the token is of"
     )]
     UpstreamSidMismatch,
-    #[error("the carrier asks us to slow down; nothing was changed: retry later")]
+    #[error(
+        "the carrier asks us to slow down; nothing was changed: retry in {} s", .retry_after.as_secs()
+    )]
     UpstreamRateLimited { retry_after: Duration },
     #[error("the carrier failed; nothing was changed: retry later")]
     UpstreamError,
-    #[error("the carrier did not answer within 5 seconds; nothing was changed: retry later")]
+    #[error("the carrier did not answer in time; nothing was changed: retry later")]
     UpstreamTimeout,
     #[error("the carrier cannot be reached; nothing was changed: retry later")]
     UpstreamUnreachable,
-    #[error(
-        "the carrier's TLS certificate is not acceptable; nothing was changed: tell the operator"
-    )]
+    #[error("the carrier's TLS is not acceptable; nothing was changed: tell the operator")]
     UpstreamTls,
     #[error(
         "the carrier redirects elsewhere, which is never followed; nothing was changed: tell the operator"
     )]
     UpstreamRedirect,
-    #[error("the carrier's answer makes no sense; nothing was changed: tell the operator")]
+    #[error(
+        "the carrier sent an answer that the vault does not understand; nothing was changed: tell the operator"
+    )]
     UpstreamProtocol,
     #[error(
         "the carrier's name leads to an address that is not public; nothing was changed: tell the operator"
     )]
     UpstreamBlockedAddress,
     #[error(
-        "the carrier failed repeatedly and is asked again in a moment; nothing was changed: retry later"
+        "the carrier kept failing, so the vault pauses its calls to it; nothing was changed: retry in {} s",
+        .retry_after.as_secs()
     )]
-    UpstreamResting { retry_after: Duration },
-    #[error("the vault limits its calls to the carrier; nothing was changed: retry later")]
-    RateLimited { retry_after: Duration },
+    UpstreamCircuitOpen { retry_after: Duration },
+    #[error(
+        "the vault has too many calls to this carrier under way; nothing was changed: retry in a moment"
+    )]
+    UpstreamAtCapacity,
+    #[error(
+        "too many tokens were tried on this {on}; nothing was changed: retry in {} s",
+        .retry_after.as_secs()
+    )]
+    RateLimited { on: &'static str, retry_after: Duration },
     #[error("too many writes are waiting: retry later")]
     Overloaded,
     #[error("the vault's storage is full, so nothing was changed: tell the operator")]
@@ -129,19 +156,21 @@ impl Error {
             Self::VersionConflict => "VERSION_CONFLICT",
             Self::SecretAlreadyIssued { .. } => "SECRET_ALREADY_ISSUED",
             Self::AccountDisabled => "ACCOUNT_DISABLED",
-            Self::UpstreamRejectedToken => "UPSTREAM_REJECTED_TOKEN",
+            Self::UpstreamRejectedToken { .. } | Self::UpstreamNotPermitted => {
+                "UPSTREAM_REJECTED_TOKEN"
+            }
             Self::UpstreamAccountInactive => "UPSTREAM_ACCOUNT_INACTIVE",
             Self::UpstreamAccountNotFound => "UPSTREAM_ACCOUNT_NOT_FOUND",
             Self::UpstreamSidMismatch => "UPSTREAM_SID_MISMATCH",
             Self::UpstreamRateLimited { .. } => "UPSTREAM_RATE_LIMITED",
             Self::UpstreamError => "UPSTREAM_ERROR",
             Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
-            Self::UpstreamUnreachable | Self::UpstreamResting { .. } => "UPSTREAM_UNREACHABLE",
+            Self::UpstreamUnreachable | Self::UpstreamCircuitOpen { .. } => "UPSTREAM_UNREACHABLE",
             Self::UpstreamTls => "UPSTREAM_TLS",
             Self::UpstreamRedirect => "UPSTREAM_REDIRECT",
             Self::UpstreamProtocol => "UPSTREAM_PROTOCOL",
             Self::UpstreamBlockedAddress => "UPSTREAM_BLOCKED_ADDRESS",
-            Self::RateLimited { .. } => "RATE_LIMITED",
+            Self::RateLimited { .. } | Self::UpstreamAtCapacity => "RATE_LIMITED",
             Self::Overloaded => "OVERLOADED",
             Self::StorageFull(_) => "STORAGE_FULL",
             Self::StorageUnavailable(_) => "STORAGE_UNAVAILABLE",

@@ -1,11 +1,13 @@
 //! Lists: pages in a fixed order, with tokens that fit only the list that they came from.
 
 use super::{Error, Vault};
-use crate::access::{AccountScope, ListAuditEntries, ListCredentials, ListProviders, Scope};
+use crate::access::{
+    AccountScope, ListAuditEntries, ListCredentials, ListProviders, ListVerifications, Scope,
+};
 use crate::audit::Linked;
 use crate::credential::{Credential, CredentialFilter};
-use crate::name::Invalid;
-use crate::provider::{Provider, ProviderFilter};
+use crate::name::{Invalid, ResourceId};
+use crate::provider::{Provider, ProviderFilter, Verification};
 use crate::store::Page;
 
 /// Which page of a list.
@@ -51,6 +53,22 @@ impl Vault {
         let after = self.position(scope, &request)?;
         let page = self.store.list_providers(scope, filter, after, request.size).await?;
         self.listed(scope, &request, page, |last| last.name.id.as_str().to_owned())
+    }
+
+    /// The last verifications of a provider, newest first.
+    pub async fn list_verifications(
+        &self,
+        scope: &Scope<ListVerifications>,
+        id: &ResourceId,
+        request: PageRequest,
+    ) -> Result<Listed<Verification>, Error> {
+        self.find_provider(scope, id).await?;
+        let before = self.position(scope, &request)?;
+        let before = before.and_then(|position| position.parse().ok());
+        let page = self.store.list_verifications(scope, id, before, request.size).await?;
+        self.listed(scope, &request, page, |last| {
+            last.last_verify_time.map(|time| time.to_string()).unwrap_or_default()
+        })
     }
 
     /// The account's audit entries, oldest first.

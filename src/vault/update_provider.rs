@@ -1,12 +1,13 @@
-//! `UpdateProvider`: the name for people. The carrier's account is immutable.
+//! `UpdateProvider`: the name for people, and the trunk. The carrier's account is immutable.
 
 use super::get::check_etag;
 use super::intent::Committed;
 use super::{ATTEMPTS, Error, Intent, Vault};
 use crate::access::{Scope, UpdateProvider};
 use crate::audit::Entry;
-use crate::name::{Etag, Invalid, ResourceId};
-use crate::provider::{DisplayName, Kind, Provider};
+use crate::name::{Etag, ResourceId};
+use crate::provider::twilio::TwilioChanges;
+use crate::provider::{DisplayName, Kind, Provider, Verification};
 use crate::store::{Change, StoredProvider};
 
 /// What to change. None: leave as it is.
@@ -14,8 +15,8 @@ use crate::store::{Change, StoredProvider};
 pub struct ProviderChanges {
     /// A name for people.
     pub display_name: Option<DisplayName>,
-    /// The carrier's account that the caller takes it to have; another one is refused (immutable).
-    pub kind: Option<Kind>,
+    /// What is Twilio's own.
+    pub twilio: TwilioChanges,
 }
 
 impl Vault {
@@ -35,22 +36,33 @@ impl Vault {
             }
             let StoredProvider { provider: old, token } = found?;
             check_etag(etag, &old.etag())?;
-            if changes.kind.as_ref().is_some_and(|kind| *kind != old.kind) {
-                let rule = Invalid("is immutable: create another provider and delete this one");
-                return Err(Error::field("provider.twilio.account_sid", rule));
-            }
+            let Kind::Twilio(account) = &old.kind;
+            let account = account.changed(&changes.twilio).map_err(|(field, problem)| {
+                Error::field(format!("provider.twilio.{field}"), problem)
+            })?;
             let display_name = changes.display_name.clone();
             let mut new = Provider {
                 display_name: display_name.unwrap_or_else(|| old.display_name.clone()),
+                kind: Kind::Twilio(account),
                 ..old.clone()
             };
+            let changed = [
+                ("display_name", new.display_name != old.display_name),
+                ("trunk", new.kind != old.kind),
+            ];
+            let changed: Vec<_> =
+                changed.into_iter().filter_map(|(what, changed)| changed.then_some(what)).collect();
+            if new.kind != old.kind {
+                // What was found was found of another trunk.
+                new.verification = Verification::pending();
+            }
             if new == old && intent.request.is_none() {
                 return Ok(old);
             }
             let mut entry = Entry {
                 version_before: old.token_version,
                 version_after: old.token_version,
-                detail: "display_name".to_owned(),
+                detail: changed.join(", "),
                 ..self.entry_of(scope, intent, &new.name.to_string())
             };
             let change = if new == old {
@@ -64,11 +76,35 @@ impl Vault {
                 Change::ReplaceProvider { expect: old.revision, new }
             };
             match self.commit(scope, intent, (id, new.uid), change, entry).await? {
+                Committed::Now if new.kind != old.kind => {
+                    return Ok(self.verify_changed(scope, id, new).await);
+                }
                 Committed::Now => return Ok(new),
                 Committed::Before(done) => return self.provider_of(scope, &done).await,
                 Committed::Moved => {}
             }
         }
         Err(Error::VersionConflict)
+    }
+
+    /// The provider with what its carrier says of the new trunk. Nothing that fails here undoes the change: the
+    /// provider is PENDING then, until the next verification.
+    async fn verify_changed(
+        &self,
+        scope: &Scope<UpdateProvider>,
+        id: &ResourceId,
+        changed: Provider,
+    ) -> Provider {
+        let verified = async {
+            let provider = self.ask_again(scope, self.find_provider(scope, id).await?).await?;
+            let change = provider.verification.change_since(&changed.verification);
+            self.record_verification(scope, provider.clone(), change).await?;
+            Ok::<_, Error>(provider)
+        };
+        verified.await.unwrap_or_else(|error| {
+            let name = changed.name.to_string();
+            tracing::warn!(provider = name, reason = error.reason(), "verify a changed provider");
+            changed
+        })
     }
 }

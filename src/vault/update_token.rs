@@ -1,22 +1,23 @@
 //! `UpdateToken`: stage, ask the carrier, compare-and-set. A failed validation changes nothing.
 
+use tokio::time::Instant;
+
 use super::get::check_etag;
 use super::intent::Committed;
+use super::verification::{ASKING, candidate};
 use super::{Error, Intent, Vault, place};
 use crate::access::{Scope, UpdateToken};
 use crate::audit::Entry;
 use crate::crypto::Field;
 use crate::name::{Etag, ResourceId};
-use crate::provider::Provider;
-use crate::secret::SecretText;
+use crate::provider::{Provider, Token, Verification};
 use crate::store::{Change, StoredProvider};
-use crate::upstream::Candidate;
 
 /// A token to replace the stored one.
 #[expect(missing_debug_implementations, reason = "holds a token")]
 pub struct TokenUpdate {
     /// The new token.
-    pub auth_token: SecretText,
+    pub token: Token,
     /// Replace only if the provider is still in this state.
     pub etag: Option<Etag>,
     /// Ask the carrier, store nothing.
@@ -32,22 +33,25 @@ impl Vault {
         update: TokenUpdate,
         intent: &Intent,
     ) -> Result<Provider, Error> {
+        let deadline = Instant::now() + ASKING;
         let found = self.find_provider(scope, id).await;
         if let Some(done) = self.done_before(scope, intent).await? {
             return self.provider_of(scope, &done).await;
         }
         let old = found?.provider;
         check_etag(update.etag.as_ref(), &old.etag())?;
-        let candidate = Candidate::new(self.upstream_of(&old.kind)?, update.auth_token)
-            .map_err(|problem| Error::field("auth_token", problem))?;
+        let candidate = candidate(self.upstream_of(&old.kind)?, update.token)?;
+        self.limits.may_ask(scope.account().uid, Some(old.uid))?;
         let validated = self
-            .validate(scope, intent, &old.name, (&old.kind, candidate), old.token_version)
+            .validate(scope, intent, &old.name, (&old.kind, candidate), old.token_version, deadline)
             .await?;
 
         let now = self.clock.now();
+        let (version, verdict) = (old.token_version + 1, validated.verdict());
         let new = Provider {
-            verification: validated.verification().clone(),
-            token_version: old.token_version + 1,
+            verification: Verification::after(&old.verification, version, verdict, None, now),
+            token_kind: validated.token().kind.clone(),
+            token_version: version,
             revision: old.revision + 1,
             token_update_time: now,
             update_time: now,
@@ -55,10 +59,11 @@ impl Vault {
         };
         if update.validate_only {
             // What it would look like, but for what only a commit makes.
+            let new = self.surveyed(new, &old.verification, &validated, deadline).await;
             return Ok(Provider { verification: new.verification, ..old });
         }
         let place = place(scope, new.uid, Field::Token, new.token_version);
-        let token = self.sealer.seal(&place, validated.token())?;
+        let token = self.sealer.seal(&place, &validated.token().secret)?;
         let entry = Entry {
             version_before: old.token_version,
             version_after: new.token_version,
@@ -68,7 +73,9 @@ impl Vault {
         let new_row = StoredProvider { provider: new.clone(), token };
         let change = Change::ReplaceProvider { expect: old.revision, new: new_row };
         match self.commit(scope, intent, (id, new.uid), change, entry).await? {
-            Committed::Now => Ok(new),
+            Committed::Now => {
+                Ok(self.complete(scope, new, &old.verification, &validated, deadline).await)
+            }
             Committed::Before(done) => self.provider_of(scope, &done).await,
             // Not decided again: somebody else's token may be newer than this one.
             Committed::Moved => Err(Error::VersionConflict),

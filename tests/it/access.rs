@@ -6,7 +6,7 @@ use credvault::access::{ACTIONS, Role};
 use credvault::grpc::proto::{
     CreateCredentialRequest, CreateProviderRequest, Credential, DESCRIPTORS, GetCredentialRequest,
     GetProviderRequest, ListAuditEntriesRequest, ListCredentialsRequest, ListProvidersRequest,
-    VerifyProviderRequest, VerifySipDigestRequest,
+    ListVerificationsRequest, VerifyProviderRequest, VerifySipDigestRequest,
 };
 use jiff::SignedDuration;
 use prost::Message as _;
@@ -64,6 +64,9 @@ fn row(method: &str, account: &str) -> Option<(Call, &'static str)> {
             (request.into(), mismatch)
         }
         "VerifyProvider" => (VerifyProviderRequest { name: provider }.into(), "OK"),
+        "ListVerifications" => {
+            (ListVerificationsRequest { parent: provider, ..Default::default() }.into(), "OK")
+        }
         "DeleteProvider" => {
             let mut request = delete_provider(&provider);
             request.etag = stale();

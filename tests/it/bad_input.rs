@@ -1,20 +1,21 @@
 //! Bad input: each kind has its code, its reason and its field, and changes nothing.
 
+mod providers;
+
 use std::collections::BTreeMap;
 
 use credvault::access::Role;
 use credvault::grpc::proto::{
     AuditFilter, CreateCredentialRequest, CreateProviderRequest, Credential, CredentialFilter,
     GetCredentialRequest, GetProviderRequest, ListAuditEntriesRequest, ListCredentialsRequest,
-    ListProvidersRequest, Provider, ProviderFilter, RotateCredentialRequest, UpdateTokenRequest,
-    VerifyProviderRequest, VerifySipDigestRequest,
+    ListProvidersRequest, ListVerificationsRequest, Provider, ProviderFilter,
+    RotateCredentialRequest, UpdateTokenRequest, VerifyProviderRequest, VerifySipDigestRequest,
 };
 
 use crate::access::rpcs;
 use crate::credentials::{create, create_with, delete, rotate, set_password, update};
 use crate::providers::{
-    self, SID, TOKEN, create_provider, delete as delete_provider, display_name, twilio,
-    update_token,
+    SID, TOKEN, create_provider, delete as delete_provider, display_name, update_token,
 };
 use crate::support::calls::{Call, raw};
 use crate::support::{TestVault, outcome};
@@ -69,6 +70,10 @@ fn list() -> ListCredentialsRequest {
 
 fn list_providers() -> ListProvidersRequest {
     ListProvidersRequest { parent: "accounts/acme".to_owned(), ..Default::default() }
+}
+
+fn list_verifications(parent: String) -> ListVerificationsRequest {
+    ListVerificationsRequest { parent, ..Default::default() }
 }
 
 fn list_entries() -> ListAuditEntriesRequest {
@@ -148,6 +153,7 @@ fn names() -> Vec<Case> {
         each("name", &credentials, "credential.name", |name| set_password(&name, "password-1")),
         each("name", &providers, "name", get_provider),
         each("name", &providers, "name", verify),
+        each("name", &providers, "parent", list_verifications),
         each("name", &providers, "name", |name| update_token(&name, TOKEN)),
         each("name", &providers, "name", |name| delete_provider(&name)),
         each("name", &providers, "provider.name", |name| display_name(&name, "x")),
@@ -158,12 +164,14 @@ fn names() -> Vec<Case> {
             ("absent", set_password(&absent, "password-1").into(), NOT_FOUND),
             ("absent", get_provider(absent_provider.clone()).into(), NOT_FOUND),
             ("absent", verify(absent_provider.clone()).into(), NOT_FOUND),
+            ("absent", list_verifications(absent_provider.clone()).into(), NOT_FOUND),
             ("absent", update_token(&absent_provider, TOKEN).into(), NOT_FOUND),
             ("absent", delete_provider(&absent_provider).into(), NOT_FOUND),
             ("absent", display_name(&absent_provider, "x").into(), NOT_FOUND),
         ],
         each("foreign", &["accounts/other/credentials/desk"], NOT_FOUND, get),
         each("foreign", &["accounts/other/providers/main"], NOT_FOUND, get_provider),
+        each("foreign", &["accounts/other/providers/main"], NOT_FOUND, list_verifications),
         each("foreign", &["accounts/other"], NOT_FOUND, |parent| CreateCredentialRequest {
             parent,
             ..create("new")
@@ -263,39 +271,6 @@ fn credentials() -> Vec<Case> {
     .concat()
 }
 
-/// What a provider cannot be made of. Tokens and SIDs have a table in `providers.rs`.
-fn providers() -> Vec<Case> {
-    let ids = ["a", "Main", "1abc", "a.b", &"a".repeat(64)];
-    let texts = ["bell\u{7}", "line\n", &"x".repeat(101)];
-    let nothing = CreateProviderRequest { provider: None, ..create_provider("new") };
-    let no_kind =
-        CreateProviderRequest { provider: Some(Provider::default()), ..create_provider("new") };
-    let mut other_sid = display_name(MAIN, "x");
-    other_sid.provider.as_mut().unwrap().kind = Some(twilio("ACffffffffffffffffffffffffffffffff"));
-    let mut bad_sid = other_sid.clone();
-    bad_sid.provider.as_mut().unwrap().kind = Some(twilio("AC"));
-    [
-        each("id", &ids, "provider_id", |id| create_provider(&id)),
-        each("text", &texts, "provider.display_name", |text| display_name(MAIN, &text)),
-        each("text", &texts, "provider.display_name", |text| {
-            let mut request = create_provider("new");
-            request.provider.as_mut().unwrap().display_name = Some(text);
-            request
-        }),
-        each("token", &["", "x", "a b", &"A".repeat(32)], "auth_token", |auth_token| {
-            UpdateTokenRequest { auth_token, ..update_token(MAIN, "") }
-        }),
-        vec![
-            ("nothing", nothing.into(), "provider"),
-            ("no kind", no_kind.into(), "provider.kind"),
-            ("another SID", other_sid.into(), "provider.twilio.account_sid"),
-            ("a malformed SID", bad_sid.into(), "provider.twilio.account_sid"),
-            ("taken", create_provider("main").into(), TAKEN),
-        ],
-    ]
-    .concat()
-}
-
 /// What stands beside a mutation: masks, etags, request ids, reasons.
 fn besides() -> Vec<Case> {
     let masks = [
@@ -315,7 +290,15 @@ fn besides() -> Vec<Case> {
         "credential.enabled",
         "a\u{0}b",
     ];
-    let provider_masks = ["twilio", "twilio.account_sid", "auth_token", "token_version", "kind"];
+    let provider_masks = [
+        "twilio",
+        "twilio.account_sid",
+        "twilio.region",
+        "twilio.api_key_sid",
+        "auth_token",
+        "token_version",
+        "kind",
+    ];
     let ids = ["x", "00000000-0000-1000-8000-000000000001", "00000000000040008000000000000001"];
     let reasons = ["a\nb", "\u{0}", &"x".repeat(201)];
     let etags = ["\"x\"", "x", "*", "\u{0}\u{1}", "W/\"x\"", &"x".repeat(10_000)];
@@ -325,7 +308,7 @@ fn besides() -> Vec<Case> {
             update(DESK, Credential::default(), &[&path, "enabled"])
         }),
         each("mask", &provider_masks, "update_mask", |path| {
-            providers::update(MAIN, Provider::default(), &[&path])
+            crate::providers::update(MAIN, Provider::default(), &[&path])
         }),
         each("request id", &ids, "request_id", |request_id| CreateCredentialRequest {
             request_id,
@@ -376,6 +359,10 @@ fn lists() -> Vec<Case> {
             page_token,
             ..list_providers()
         }),
+        each("page token", &tokens, "page_token", |page_token| ListVerificationsRequest {
+            page_token,
+            ..list_verifications(MAIN.to_owned())
+        }),
         each("page token", &tokens, "page_token", |page_token| ListAuditEntriesRequest {
             page_token,
             ..list_entries()
@@ -391,6 +378,12 @@ fn lists() -> Vec<Case> {
         }),
         vec![
             ("size", ListCredentialsRequest { page_size: -1, ..list() }.into(), "page_size"),
+            (
+                "size",
+                ListVerificationsRequest { page_size: -1, ..list_verifications(MAIN.to_owned()) }
+                    .into(),
+                "page_size",
+            ),
             (
                 "size",
                 ListProvidersRequest { page_size: i32::MIN, ..list_providers() }.into(),
@@ -473,6 +466,7 @@ fn oversized() -> Vec<Case> {
         ("too large", display_name(MAIN, &huge()).into(), TOO_LARGE),
         ("too large", update_token(MAIN, &huge()).into(), TOO_LARGE),
         ("too large", VerifyProviderRequest { name: huge() }.into(), TOO_LARGE),
+        ("too large", list_verifications(huge()).into(), TOO_LARGE),
         ("too large", delete_provider(&huge()).into(), TOO_LARGE),
         ("too large", VerifySipDigestRequest { uri: huge(), ..digest() }.into(), TOO_LARGE),
         (
@@ -501,7 +495,8 @@ async fn every_bad_input_has_its_answer_and_changes_nothing() {
     let log = acme.audit_log("acme").await;
 
     let cases =
-        [names(), credentials(), providers(), besides(), lists(), digests(), oversized()].concat();
+        [names(), credentials(), providers::cases(), besides(), lists(), digests(), oversized()]
+            .concat();
     let mut met = std::collections::BTreeSet::new();
     for (number, (what, call, expected)) in cases.into_iter().enumerate() {
         let method = call.method();

@@ -67,6 +67,7 @@ impl fmt::Display for Report {
 
 /// A change that is asked for.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "some thousand of them, and all of them short-lived")]
 enum Ask {
     Create(CreateCredentialRequest),
     Rotate(RotateCredentialRequest),
@@ -275,7 +276,8 @@ impl Client {
         self.twilio.add_account(&sid(&name), &auth_token);
         self.change(name.clone(), |request_id, reason| {
             let account_sid = sid(&name);
-            let kind = Some(provider::Kind::Twilio(TwilioProvider { account_sid }));
+            let kind =
+                Some(provider::Kind::Twilio(TwilioProvider { account_sid, ..Default::default() }));
             Ask::CreateProvider(CreateProviderRequest {
                 parent: "accounts/dev".to_owned(),
                 provider_id: id(&name).to_owned(),

@@ -128,7 +128,7 @@ mod planted {
             "provider_service.proto",
             "message TwilioProvider {",
             "message TwilioProvider {
-                string auth_token = 7 [(sensitivity) = SENSITIVITY_SECRET_IN];",
+                string auth_token = 70 [(sensitivity) = SENSITIVITY_SECRET_IN];",
         );
         reports(&contract, &["TwilioProvider.auth_token is SECRET_IN in an answer"]);
     }

@@ -13,7 +13,7 @@ use tonic_types::ErrorDetails;
 use crate::credentials::{
     create, create_with, delete, rotate, set_password, update as update_fields, verifies,
 };
-use crate::providers::{SID, TOKEN, TOKEN_2, create_provider, display_name, update_token};
+use crate::providers::{SID, TOKEN, TOKEN_2, asked, create_provider, display_name, update_token};
 use crate::support::calls::Call;
 use crate::support::{Clients, TestVault, channel, outcome, refusal, uuid};
 
@@ -274,10 +274,10 @@ async fn a_refused_call_does_not_use_its_id_up() {
     let main = acme.create_provider(create_main).await.unwrap();
 
     // validate_only ignores the id: it is no other request under it, and no retry either.
-    let calls = vault.twilio.calls();
+    let calls = asked(&vault);
     let trial = CreateProviderRequest { provider_id: "trial".to_owned(), ..trial };
     acme.create_provider(trial).await.unwrap();
-    assert_eq!(vault.twilio.calls(), calls + 1);
+    assert_eq!(asked(&vault), calls + 1);
     let trial = UpdateTokenRequest {
         validate_only: true,
         request_id: uuid(3),

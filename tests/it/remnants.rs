@@ -102,7 +102,8 @@ async fn create(clients: &Clients, twilio: &FakeTwilio, rng: &mut Rng) -> Result
     let requests = (0..PROVIDERS).map(|number| {
         let (account_sid, auth_token) = (sid(number), rng.hex(32));
         twilio.add_account(&account_sid, &auth_token);
-        let kind = Some(provider::Kind::Twilio(TwilioProvider { account_sid }));
+        let kind =
+            Some(provider::Kind::Twilio(TwilioProvider { account_sid, ..Default::default() }));
         let request = CreateProviderRequest {
             parent: "accounts/dev".to_owned(),
             provider_id: format!("carrier-{number}"),

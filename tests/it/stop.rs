@@ -117,7 +117,10 @@ async fn a_call_in_progress_is_finished_and_new_connections_are_not_taken() {
         parent: "accounts/dev".to_owned(),
         provider_id: "twilio".to_owned(),
         provider: Some(Provider {
-            kind: Some(provider::Kind::Twilio(TwilioProvider { account_sid: sid })),
+            kind: Some(provider::Kind::Twilio(TwilioProvider {
+                account_sid: sid,
+                ..Default::default()
+            })),
             ..Provider::default()
         }),
         auth_token: "a".repeat(32),

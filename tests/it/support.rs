@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use credvault::access::{LocalOperator, Role};
 use credvault::clock::{Clock, MockClock};
-use credvault::config::{ServeOptions, Settings, StoreOptions};
+use credvault::config::{ServeOptions, StoreOptions};
 use credvault::grpc::proto::audit_service_client::AuditServiceClient;
 use credvault::grpc::proto::credential_service_client::CredentialServiceClient;
 use credvault::grpc::proto::provider_service_client::ProviderServiceClient;
@@ -99,8 +99,7 @@ pub(crate) struct TestVault {
     pub(crate) twilio: FakeTwilio,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) network: Network,
-    /// None: where Twilio really is.
-    pub(crate) api_url: Option<String>,
+    pub(crate) options: ServeOptions,
     stop: oneshot::Sender<()>,
     served: JoinHandle<anyhow::Result<()>>,
 }
@@ -108,20 +107,26 @@ pub(crate) struct TestVault {
 impl TestVault {
     /// Makes a vault in an empty folder and serves it.
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_, _| {}).await
+    }
+
+    /// The same with other options than those of [`options`].
+    pub(crate) async fn start_with(change: impl FnOnce(&mut ServeOptions, &FakeTwilio)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let twilio = FakeTwilio::start().await;
-        let api_url = Some(twilio.url());
-        server::create_vault(&settings(dir.path(), api_url.clone()), false).unwrap();
+        let mut options = options(dir.path(), &twilio);
+        change(&mut options, &twilio);
+        server::create_vault(&options.clone().resolve().unwrap(), false).unwrap();
         let clock = Arc::new(MockClock::at("2026-05-01T12:00:00Z".parse().unwrap()));
-        Self::serve((dir, twilio, clock), Network::internet(), api_url).await
+        Self::serve((dir, twilio, clock), Network::internet(), options).await
     }
 
     async fn serve(
         (dir, twilio, clock): (tempfile::TempDir, FakeTwilio, Arc<MockClock>),
         network: Network,
-        api_url: Option<String>,
+        options: ServeOptions,
     ) -> Self {
-        let settings = settings(dir.path(), api_url.clone());
+        let settings = options.clone().resolve().unwrap();
         let dyn_clock: Arc<dyn Clock> = Arc::<MockClock>::clone(&clock);
         let vault = server::open_vault(&settings, Purpose::Real, dyn_clock, &network);
         let vault = Arc::new(vault.unwrap());
@@ -129,8 +134,10 @@ impl TestVault {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let stop_signal = Stopped(Some(stopped));
-        let served = tokio::spawn(server::serve(listener, Arc::clone(&vault), stop_signal));
-        Self { address, clock, vault, twilio, dir, network, api_url, stop, served }
+        let interval = settings.verification_interval;
+        let served =
+            tokio::spawn(server::serve(listener, Arc::clone(&vault), interval, stop_signal));
+        Self { address, clock, vault, twilio, dir, network, options, stop, served }
     }
 
     /// Stops the server and closes the store. What is left is what lies on the disk.
@@ -142,8 +149,15 @@ impl TestVault {
 
     /// Stops it and serves the same files again, on another port.
     pub(crate) async fn restart(self) -> Self {
-        let (network, api_url) = (self.network.clone(), self.api_url.clone());
-        Self::serve(self.stop().await, network, api_url).await
+        self.restart_after(|_| {}).await
+    }
+
+    /// The same, with something done to its database in between.
+    pub(crate) async fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
+        let (network, options) = (self.network.clone(), self.options.clone());
+        let (dir, twilio, clock) = self.stop().await;
+        change(&database(dir.path()));
+        Self::serve((dir, twilio, clock), network, options).await
     }
 
     /// A new token with `roles` in `account`.
@@ -174,14 +188,19 @@ impl TestVault {
     }
 }
 
-/// The settings of a vault in `dir`.
-fn settings(dir: &Path, twilio_api_url: Option<String>) -> Settings {
-    let options = ServeOptions {
+/// The options of a vault in `dir`.
+fn options(dir: &Path, twilio: &FakeTwilio) -> ServeOptions {
+    ServeOptions {
         store: StoreOptions { data_dir: Some(dir.join("data")), ..StoreOptions::default() },
         listen: Some("127.0.0.1:0".to_owned()),
-        upstream_twilio_api_url: twilio_api_url,
-    };
-    options.resolve().unwrap()
+        upstream_twilio_api_url: Some(twilio.url()),
+        upstream_twilio_trunking_url: Some(twilio.url()),
+        // Tests try more tokens than people do, and have carriers asked when they say so.
+        limits_token_tries_per_provider: Some(0),
+        limits_token_tries_per_account: Some(0),
+        verification_interval: Some("off".to_owned()),
+        ..ServeOptions::default()
+    }
 }
 
 pub(crate) fn database(dir: &Path) -> PathBuf {

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use crate::providers::{
     SID, TOKEN, TOKEN_2, create_provider, delete, display_name, twilio, update_token,
 };
-use crate::support::fake_twilio::{FakeTwilio, Fault};
+use crate::support::fake_twilio::{ErrorShape, FakeTwilio, Fault};
 use crate::support::{Clients, TestVault, outcome};
 
 const REJECTED: &str = "FailedPrecondition UPSTREAM_REJECTED_TOKEN";
@@ -83,6 +83,98 @@ fn says(body: &str) -> Fault {
 fn deep(depth: usize) -> String {
     let more = "[".repeat(depth - 1) + &"]".repeat(depth - 1);
     format!("{{\"sid\": \"{SID}\", \"status\": \"active\", \"more\": {more}}}")
+}
+
+/// Twilio's error bodies, and what is none, with what status and code mean together.
+fn errors() -> Vec<(Fault, &'static str)> {
+    let codes = [
+        (401, 20_003, REJECTED),
+        (403, 20_403, INACTIVE),
+        (404, 20_404, NOT_FOUND),
+        (401, 20_404, REJECTED),
+        (401, 0, REJECTED),
+        (403, 20_003, INACTIVE),
+        (400, 20_001, PROTOCOL),
+        (422, 20_422, PROTOCOL),
+        (429, 20_429, "Unavailable UPSTREAM_RATE_LIMITED retry 5s"),
+        (500, 20_500, ERROR),
+        // A failure of theirs says nothing of the account, whatever it says.
+        (503, 20_005, ERROR),
+    ];
+    let inactive = [20_005, 10_001, 90_010];
+    let inactive =
+        inactive.into_iter().flat_map(|code| [400, 401, 403, 404].map(|it| (it, code, INACTIVE)));
+    let codes: Vec<_> = codes.into_iter().chain(inactive).collect();
+    let shapes = [ErrorShape::Classic, ErrorShape::Newer, ErrorShape::Problem];
+    let shaped = shapes.into_iter().flat_map(|shape| {
+        let fault =
+            move |(status, code, expected)| (Fault::Error { shape, status, code }, expected);
+        codes.clone().into_iter().map(fault)
+    });
+    let statuses = [(400, PROTOCOL), (401, REJECTED), (403, INACTIVE), (404, NOT_FOUND)];
+    let long = " ".repeat(64 * 1024);
+    let bodies: [&[u8]; 8] = [
+        b"",
+        b"<html><title>code 20005</title></html>",
+        b"20005",
+        b"\xff\xfe{\"code\": 20005}",
+        b"{\"code\": 20005",
+        b"{\"code\": {\"code\": 20005}}",
+        b"{\"code\": 4294987301}",
+        long.as_bytes(),
+    ];
+    let unshaped = bodies.into_iter().flat_map(|body| {
+        let headers = vec![("content-type", "text/html".to_owned())];
+        statuses.map(|(status, expected)| {
+            let (headers, body) = (headers.clone(), body.to_vec());
+            (Fault::StatusWith { status, headers, body }, expected)
+        })
+    });
+    shaped.chain(unshaped).collect()
+}
+
+#[tokio::test]
+async fn every_shape_of_an_error_is_understood_and_none_is_needed() {
+    let (vault, acme, _) = with_main().await;
+    let good = CreateProviderRequest { validate_only: true, ..create_provider("") };
+    for (fault, expected) in errors() {
+        // Only failures in a row have the carrier left alone.
+        acme.create_provider(good.clone()).await.unwrap();
+        let mut what = format!("{fault:?}");
+        what.truncate(200);
+        let calls = vault.twilio.calls();
+        let next = || vault.twilio.fail_next(fault.clone());
+        refused(&vault, &acme, &what, &next, expected).await;
+        assert_eq!(vault.twilio.calls(), calls + 2, "one try each: {what}");
+    }
+    // More than is read of an answer is no answer, whatever its status.
+    let body = " ".repeat(64 * 1024 + 1).into_bytes();
+    let next = || {
+        let (headers, body) = (Vec::new(), body.clone());
+        vault.twilio.fail_next(Fault::StatusWith { status: 401, headers, body });
+    };
+    refused(&vault, &acme, "a long 401", &next, PROTOCOL).await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_never_remembered() {
+    let (vault, acme, main) = with_main().await;
+    let create = CreateProviderRequest { auth_token: TOKEN_2.to_owned(), ..create_provider("new") };
+    for round in 1..=3 {
+        let calls = vault.twilio.calls();
+        let told = acme.update_token(update_token(&main.name, TOKEN_2)).await;
+        assert_eq!(outcome(&told), REJECTED, "{round}");
+        assert_eq!(outcome(&acme.create_provider(create.clone()).await), REJECTED, "{round}");
+        assert_eq!(vault.twilio.calls(), calls + 2, "asked each time");
+    }
+    // Twilio may take a minute to know a new token: the moment that it does, the vault does. No clock moved.
+    vault.twilio.set_token(SID, TOKEN_2);
+    let updated = acme.update_token(update_token(&main.name, TOKEN_2)).await.unwrap();
+    assert_eq!(updated.token_version, 2);
+    acme.create_provider(create).await.unwrap();
+    // Nor is a confirmation: what was good is asked about again.
+    vault.twilio.set_token(SID, TOKEN);
+    assert_eq!(outcome(&acme.update_token(update_token(&main.name, TOKEN_2)).await), REJECTED);
 }
 
 #[tokio::test]
@@ -205,7 +297,7 @@ async fn a_carrier_that_is_not_there_is_unreachable() {
 }
 
 /// A call through the front door itself: what it answers, whatever a client makes of it.
-async fn update_token_within(vault: &TestVault, token: &str, timeout: &str) -> Status {
+pub(crate) async fn update_token_within(vault: &TestVault, token: &str, timeout: &str) -> Status {
     let message = update_token("accounts/acme/providers/main", TOKEN).encode_to_vec();
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     let frame = Bytes::from([&[0], length.as_slice(), &message].concat());
@@ -368,4 +460,14 @@ async fn a_verdict_on_a_token_that_was_replaced_meanwhile_is_not_stored() {
     };
     let (held, ()) = tokio::join!(acme.verify_provider(&main.name), rename);
     assert_eq!(held.unwrap().display_name.as_deref(), Some("renamed"));
+}
+
+/// The defect has to be in the process that asks the carrier: this program, once more.
+#[cfg(feature = "planted-defects")]
+#[test]
+fn planted_trust_refused_is_caught() {
+    let table = "upstream_faults::every_fault_has_its_answer_and_changes_nothing";
+    let said = crate::support::process::caught(table, "trust-refused");
+    assert!(said.contains("CreateProvider: Status(401)"), "{said}");
+    println!("{}", said.lines().find(|line| line.contains("Status(401)")).unwrap());
 }

@@ -12,11 +12,11 @@ use jiff::SignedDuration;
 use tokio::task::JoinHandle;
 use tonic::Status;
 
-use crate::providers::{SID, TOKEN, create_provider};
+use crate::providers::{SID, TOKEN, asked, create_provider};
 use crate::support::fake_twilio::{FakeTwilio, Fault};
 use crate::support::process::Process;
 use crate::support::tls::{Authority, Front, Speech, self_signed};
-use crate::support::{Clients, outcome};
+use crate::support::{Clients, TestVault, outcome};
 use crate::upstream_faults::{UNREACHABLE, refused, with_main};
 
 const TLS: &str = "Unavailable UPSTREAM_TLS";
@@ -45,7 +45,8 @@ async fn a_token_goes_to_nobody_without_a_good_certificate() {
     let good = ours.signed("twilio.test", twilio);
     let front = Front::start(good.clone()).await;
     vault.network = network(&ours, "twilio.test", vec![front.address]);
-    vault.api_url = Some(format!("https://twilio.test:{}", front.address.port()));
+    vault.options.upstream_twilio_api_url =
+        Some(format!("https://twilio.test:{}", front.address.port()));
     let vault = vault.restart().await;
     let acme = vault.acme().await;
 
@@ -94,7 +95,7 @@ async fn a_name_leads_to_public_addresses_only_unless_the_operator_named_it() {
         let addresses = leads_to.map(|ip| vec![SocketAddr::new(ip.parse().unwrap(), port)]);
         let name = if leads_to.is_some() { "api.twilio.com" } else { "elsewhere.test" };
         vault.network = network(&authority, name, addresses.unwrap_or_default());
-        vault.api_url = None;
+        vault.options.upstream_twilio_api_url = None;
         vault = vault.restart().await;
         let acme = vault.acme().await;
         refused(&vault, &acme, leads_to.unwrap_or("nowhere"), &|| {}, expected).await;
@@ -104,14 +105,15 @@ async fn a_name_leads_to_public_addresses_only_unless_the_operator_named_it() {
     // The same name at the same address, but the operator said so.
     let loopback = vec![SocketAddr::new("127.0.0.1".parse().unwrap(), port)];
     vault.network = network(&authority, "api.twilio.com", loopback);
-    vault.api_url = Some(format!("https://api.twilio.com:{port}"));
+    vault.options.upstream_twilio_api_url = Some(format!("https://api.twilio.com:{port}"));
     vault = vault.restart().await;
     vault.acme().await.create_provider(create_provider("named")).await.unwrap();
-    assert_eq!(front.connections(), 1);
+    assert_eq!(front.connections(), 2);
 
     // A name of this machine needs no DNS, and may be spoken to without TLS.
     vault.network = Network::internet();
-    vault.api_url = Some(format!("http://api.localhost:{}", address(&vault.twilio).port()));
+    vault.options.upstream_twilio_api_url =
+        Some(format!("http://api.localhost:{}", address(&vault.twilio).port()));
     vault = vault.restart().await;
     vault.acme().await.create_provider(create_provider("local")).await.unwrap();
 }
@@ -139,7 +141,8 @@ async fn a_proxy_in_the_environment_never_sees_a_token() {
         "accounts/dev".clone_into(&mut request.parent);
         assert_eq!(outcome(&dev.clients().create_provider(request).await), expected);
     }
-    assert_eq!((twilio.calls(), front.connections()), (1, 1));
+    let asked = twilio.calls_to(&format!("{SID}.json"));
+    assert_eq!((asked, front.connections()), (1, 1));
     let none = proxy.accept().unwrap_err();
     assert_eq!(none.kind(), ErrorKind::WouldBlock, "nobody came to the proxy");
 }
@@ -147,6 +150,17 @@ async fn a_proxy_in_the_environment_never_sees_a_token() {
 /// What happens anyway, unless something is broken.
 async fn soon<T>(event: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(10), event).await.expect("it does not happen")
+}
+
+/// Waits until the carrier was asked about tokens this often.
+async fn asked_until(vault: &TestVault, times: u64) {
+    loop {
+        let calls = vault.twilio.calls();
+        if asked(vault) >= times {
+            return;
+        }
+        vault.twilio.called(calls + 1).await;
+    }
 }
 
 /// A call under way.
@@ -158,18 +172,18 @@ fn spawn_create(acme: &Clients) -> JoinHandle<Result<Provider, Status>> {
 #[tokio::test]
 async fn sixteen_calls_are_in_flight_and_further_ones_wait_two_seconds() {
     let (vault, acme, _) = with_main().await;
-    let before = vault.twilio.calls();
-    vault.twilio.set_fault(Some(Fault::Hold));
+    let before = asked(&vault);
+    vault.twilio.set_path_fault(&format!("{SID}.json"), Some(Fault::Hold));
 
     // None of them is answered, so the others give up.
     let calls: Vec<_> = (0..40).map(|_| spawn_create(&acme)).collect();
     let mut refused = 0;
-    soon(vault.twilio.called(before + 16)).await;
+    soon(asked_until(&vault, before + 16)).await;
     let release = async {
-        while vault.twilio.calls() == before + 16 && refused < 24 {
+        while asked(&vault) == before + 16 && refused < 24 {
             refused = acme.audit_log("acme").await.len() - 1;
         }
-        assert_eq!(vault.twilio.calls(), before + 16);
+        assert_eq!(asked(&vault), before + 16);
         vault.twilio.release();
     };
     let (told, ()) = tokio::join!(join_all(calls), release);
@@ -179,24 +193,24 @@ async fn sixteen_calls_are_in_flight_and_further_ones_wait_two_seconds() {
     assert_eq!((count("OK"), count(RATE_LIMITED)), (16, 24));
 
     // A place that becomes free is taken by the next.
-    let before = vault.twilio.calls();
+    let before = asked(&vault);
     let calls: Vec<_> = (0..40).map(|_| spawn_create(&acme)).collect();
     for round in 1..=2 {
-        soon(vault.twilio.called(before + 16 * round)).await;
-        assert_eq!(vault.twilio.calls(), before + 16 * round);
+        soon(asked_until(&vault, before + 16 * round)).await;
+        assert_eq!(asked(&vault), before + 16 * round);
         vault.twilio.release();
     }
-    soon(vault.twilio.called(before + 40)).await;
+    soon(asked_until(&vault, before + 40)).await;
     vault.twilio.release();
     for told in join_all(calls).await {
         assert_eq!(outcome(&told.unwrap()), "OK");
     }
 
     // So is the place of a call whose caller left.
-    let before = vault.twilio.calls();
+    let before = asked(&vault);
     let calls: Vec<_> = (0..16).map(|_| spawn_create(&acme)).collect();
-    soon(vault.twilio.called(before + 16)).await;
-    vault.twilio.set_fault(None);
+    soon(asked_until(&vault, before + 16)).await;
+    vault.twilio.set_path_fault(&format!("{SID}.json"), None);
     for call in calls {
         call.abort();
     }

@@ -267,7 +267,10 @@ async fn the_callers_deadline_is_kept() {
         parent: "accounts/acme".to_owned(),
         provider_id: "twilio".to_owned(),
         provider: Some(Provider {
-            kind: Some(provider::Kind::Twilio(TwilioProvider { account_sid: sid })),
+            kind: Some(provider::Kind::Twilio(TwilioProvider {
+                account_sid: sid,
+                ..Default::default()
+            })),
             ..Provider::default()
         }),
         auth_token: "a".repeat(32),

@@ -3,9 +3,12 @@
 use super::{Mask, chosen_id, field, timestamp};
 use crate::grpc::proto;
 use crate::name::Invalid;
+use crate::provider::twilio::{
+    AccountSid, ApiKeySid, CredentialListSid, Region, TrunkSid, TwilioAccount,
+};
 use crate::provider::{
-    AccountSid, Check, CheckStatus, DisplayName, Kind, Provider, ProviderFilter, ProviderType,
-    Status, Verification,
+    Check, CheckStatus, DisplayName, Kind, Provider, ProviderFilter, ProviderType, Status, Token,
+    TokenKind, Verification,
 };
 use crate::secret::SecretText;
 use crate::vault::{Error, NewProvider, ProviderChanges};
@@ -13,10 +16,15 @@ use crate::vault::{Error, NewProvider, ProviderChanges};
 /// The configuration and the last verification. There is no field for a token to be in.
 pub(in crate::grpc) fn to_wire(provider: Provider) -> proto::Provider {
     let etag = provider.etag().to_string();
+    let facts = &provider.verification.facts;
+    let Kind::Twilio(account) = &provider.kind;
+    let kind = twilio_to_wire(account, &provider.token_kind, facts.termination_uri.as_deref());
     proto::Provider {
         name: provider.name.to_string(),
         display_name: Some(provider.display_name.as_str().to_owned()),
-        kind: Some(kind_to_wire(&provider.kind)),
+        kind: Some(kind),
+        phone_number_count: facts.phone_number_count.map(super::count),
+        supports_call_transfer: facts.supports_call_transfer,
         verification: Some(verification_to_wire(provider.verification)),
         token_version: super::count(provider.token_version),
         token_update_time: Some(timestamp(provider.token_update_time)),
@@ -26,15 +34,30 @@ pub(in crate::grpc) fn to_wire(provider: Provider) -> proto::Provider {
     }
 }
 
-fn kind_to_wire(kind: &Kind) -> proto::provider::Kind {
-    match kind {
-        Kind::Twilio { account_sid } => proto::provider::Kind::Twilio(proto::TwilioProvider {
-            account_sid: account_sid.as_str().to_owned(),
-        }),
-    }
+fn twilio_to_wire(
+    account: &TwilioAccount,
+    token_kind: &TokenKind,
+    termination_uri: Option<&str>,
+) -> proto::provider::Kind {
+    let trunk = account.trunk.as_ref();
+    let list = trunk.and_then(|trunk| trunk.credential_list_sid.as_ref());
+    let api_key_sid = match token_kind {
+        TokenKind::AuthToken => String::new(),
+        TokenKind::ApiKey { sid } => sid.as_str().to_owned(),
+    };
+    proto::provider::Kind::Twilio(proto::TwilioProvider {
+        account_sid: account.account_sid.as_str().to_owned(),
+        region: account.region.as_str().to_owned(),
+        edge: account.region.edge().to_owned(),
+        sip_trunk_sid: trunk.map(|trunk| trunk.sid.as_str().to_owned()),
+        credential_list_sid: list.map(|list| list.as_str().to_owned()),
+        termination_uri: termination_uri.unwrap_or_default().to_owned(),
+        api_key_sid,
+    })
 }
 
-fn verification_to_wire(verification: Verification) -> proto::Verification {
+/// A verification, of now or of the history.
+pub(in crate::grpc) fn verification_to_wire(verification: Verification) -> proto::Verification {
     let status = match verification.status {
         Status::Pending => proto::VerificationStatus::Pending,
         Status::Verified => proto::VerificationStatus::Verified,
@@ -45,6 +68,8 @@ fn verification_to_wire(verification: Verification) -> proto::Verification {
         status: status.into(),
         last_verify_time: verification.last_verify_time.map(timestamp),
         checks: verification.checks.into_iter().map(check_to_wire).collect(),
+        status_change_time: verification.status_change_time.map(timestamp),
+        token_version: super::count(verification.token_version),
     }
 }
 
@@ -53,6 +78,7 @@ fn check_to_wire(check: Check) -> proto::VerificationCheck {
         CheckStatus::Passed => proto::CheckStatus::Passed,
         CheckStatus::Failed => proto::CheckStatus::Failed,
         CheckStatus::Skipped => proto::CheckStatus::Skipped,
+        CheckStatus::Unavailable => proto::CheckStatus::Unavailable,
     };
     proto::VerificationCheck {
         name: check.name,
@@ -66,7 +92,7 @@ fn check_to_wire(check: Check) -> proto::VerificationCheck {
 pub(in crate::grpc) fn new_provider(
     request: proto::CreateProviderRequest,
 ) -> Result<NewProvider, Error> {
-    let auth_token = auth_token(request.auth_token)?;
+    let token = token(request.auth_token, request.api_key)?;
     let id = chosen_id("provider_id", &request.provider_id)?;
     let provider =
         request.provider.ok_or_else(|| Error::field("provider", Invalid("is required")))?;
@@ -77,7 +103,7 @@ pub(in crate::grpc) fn new_provider(
         id,
         display_name: display_name(provider.display_name.as_deref().unwrap_or_default())?,
         kind: kind_from_wire(kind)?,
-        auth_token,
+        token,
         validate_only: request.validate_only,
     })
 }
@@ -89,26 +115,51 @@ pub(in crate::grpc) fn changes(
 ) -> Result<ProviderChanges, Error> {
     let mask = Mask::parse(
         mask,
-        &["display_name"],
+        &["display_name", "twilio.sip_trunk_sid", "twilio.credential_list_sid"],
         &[
             "name",
             "kind",
             "twilio",
             "twilio.account_sid",
+            "twilio.region",
+            "twilio.edge",
+            "twilio.termination_uri",
+            "twilio.api_key_sid",
             "verification",
             "token_version",
             "token_update_time",
             "create_time",
             "update_time",
             "etag",
+            "phone_number_count",
+            "supports_call_transfer",
         ],
     )?;
     let mut changes = ProviderChanges::default();
     if mask.sets("display_name", provider.display_name.is_some()) {
         changes.display_name = Some(display_name(&provider.display_name.unwrap_or_default())?);
     }
-    if mask.is_whole() {
-        changes.kind = provider.kind.map(kind_from_wire).transpose()?;
+    let twilio = provider.kind.map(|proto::provider::Kind::Twilio(twilio)| twilio);
+    if mask.is_all() && twilio.is_none() {
+        // Else a mask that was meant for the name would clear the trunk.
+        let rule = Invalid("is required with update_mask `*`, which clears what is absent");
+        return Err(Error::field("provider.twilio", rule));
+    }
+    if mask.is_whole()
+        && let Some(twilio) = &twilio
+    {
+        let said = |text: &str| !text.is_empty();
+        changes.twilio.account_sid =
+            said(&twilio.account_sid).then(|| account_sid(twilio)).transpose()?;
+        changes.twilio.region = said(&twilio.region).then(|| region(twilio)).transpose()?;
+        changes.twilio.edge = said(&twilio.edge).then(|| twilio.edge.clone());
+    }
+    let twilio = twilio.unwrap_or_default();
+    if mask.sets("twilio.sip_trunk_sid", twilio.sip_trunk_sid.is_some()) {
+        changes.twilio.sip_trunk_sid = Some(sip_trunk_sid(&twilio)?);
+    }
+    if mask.sets("twilio.credential_list_sid", twilio.credential_list_sid.is_some()) {
+        changes.twilio.credential_list_sid = Some(credential_list_sid(&twilio)?);
     }
     Ok(changes)
 }
@@ -136,25 +187,80 @@ pub(in crate::grpc) fn filter(
     Ok(ProviderFilter { provider_type, status })
 }
 
-/// A token as it came in. Its exact format is the carrier's business; this only bounds it.
-pub(in crate::grpc) fn auth_token(token: String) -> Result<SecretText, Error> {
-    const RULE: Invalid = Invalid("must be 1 to 512 printable ASCII characters without spaces");
-    if token.is_empty() {
-        return Err(Error::field("auth_token", Invalid("is required")));
+/// A token as it came in: one of the two kinds. Its exact format is the carrier's business; this only bounds it.
+pub(in crate::grpc) fn token(
+    auth_token: String,
+    api_key: Option<proto::TwilioApiKey>,
+) -> Result<Token, Error> {
+    match api_key {
+        None if auth_token.is_empty() => {
+            Err(Error::field("auth_token", Invalid("is required, or api_key")))
+        }
+        None => Ok(Token { kind: TokenKind::AuthToken, secret: secret("auth_token", auth_token)? }),
+        Some(_) if !auth_token.is_empty() => {
+            Err(Error::field("api_key", Invalid("and auth_token exclude each other: send one")))
+        }
+        Some(api_key) => {
+            let secret = secret("api_key.secret", api_key.secret)?;
+            let sid = field("api_key.sid", &api_key.sid, ApiKeySid::parse)?;
+            Ok(Token { kind: TokenKind::ApiKey { sid }, secret })
+        }
     }
-    let printable = token.len() <= 512 && token.bytes().all(|b| b.is_ascii_graphic());
-    let token = SecretText::new(token);
-    if printable { Ok(token) } else { Err(Error::field("auth_token", RULE)) }
+}
+
+fn secret(path: &str, text: String) -> Result<SecretText, Error> {
+    const RULE: Invalid = Invalid("must be 1 to 512 printable ASCII characters without spaces");
+    if text.is_empty() {
+        return Err(Error::field(path, Invalid("is required")));
+    }
+    let printable = text.len() <= 512 && text.bytes().all(|b| b.is_ascii_graphic());
+    let secret = SecretText::new(text);
+    if printable { Ok(secret) } else { Err(Error::field(path, RULE)) }
 }
 
 fn kind_from_wire(kind: proto::provider::Kind) -> Result<Kind, Error> {
     match kind {
         proto::provider::Kind::Twilio(twilio) => {
-            let path = "provider.twilio.account_sid";
-            let account_sid = field(path, &twilio.account_sid, AccountSid::parse)?;
-            Ok(Kind::Twilio { account_sid })
+            let account = TwilioAccount::new(
+                account_sid(&twilio)?,
+                region(&twilio)?,
+                sip_trunk_sid(&twilio)?,
+                credential_list_sid(&twilio)?,
+            );
+            account
+                .map(Kind::Twilio)
+                .map_err(|(path, problem)| Error::field(format!("provider.twilio.{path}"), problem))
         }
     }
+}
+
+fn account_sid(twilio: &proto::TwilioProvider) -> Result<AccountSid, Error> {
+    field("provider.twilio.account_sid", &twilio.account_sid, AccountSid::parse)
+}
+
+fn region(twilio: &proto::TwilioProvider) -> Result<Region, Error> {
+    let region = field("provider.twilio.region", &twilio.region, Region::parse)?;
+    field("provider.twilio.edge", &twilio.edge, |edge| region.check_edge(edge))?;
+    Ok(region)
+}
+
+fn sip_trunk_sid(twilio: &proto::TwilioProvider) -> Result<Option<TrunkSid>, Error> {
+    let sid = twilio.sip_trunk_sid.as_deref();
+    optional("provider.twilio.sip_trunk_sid", sid, TrunkSid::parse)
+}
+
+fn credential_list_sid(twilio: &proto::TwilioProvider) -> Result<Option<CredentialListSid>, Error> {
+    let sid = twilio.credential_list_sid.as_deref();
+    optional("provider.twilio.credential_list_sid", sid, CredentialListSid::parse)
+}
+
+/// Absent and empty both mean none.
+fn optional<T>(
+    path: &str,
+    text: Option<&str>,
+    parse: impl FnOnce(&str) -> Result<T, Invalid>,
+) -> Result<Option<T>, Error> {
+    text.filter(|text| !text.is_empty()).map(|text| field(path, text, parse)).transpose()
 }
 
 fn display_name(text: &str) -> Result<DisplayName, Error> {

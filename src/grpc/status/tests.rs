@@ -22,8 +22,8 @@ fn every_error() -> Vec<(Error, Code, &'static str, bool)> {
         time: Timestamp::UNIX_EPOCH,
     };
     let limited = Error::UpstreamRateLimited { retry_after: Duration::from_secs(7) };
-    let resting = Error::UpstreamResting { retry_after: Duration::from_secs(30) };
-    let busy = Error::RateLimited { retry_after: Duration::from_secs(2) };
+    let resting = Error::UpstreamCircuitOpen { retry_after: Duration::from_secs(30) };
+    let tried = Error::RateLimited { on: "provider", retry_after: Duration::from_secs(2) };
     let not_found = Error::NotFound { name: "accounts/acme/credentials/desk".to_owned() };
     vec![
         (Error::InvalidField(field), Code::InvalidArgument, "INVALID_FIELD", false),
@@ -41,7 +41,13 @@ fn every_error() -> Vec<(Error, Code, &'static str, bool)> {
         (Error::VersionConflict, Code::Aborted, "VERSION_CONFLICT", false),
         (issued, Code::FailedPrecondition, "SECRET_ALREADY_ISSUED", false),
         (Error::AccountDisabled, Code::FailedPrecondition, "ACCOUNT_DISABLED", false),
-        (Error::UpstreamRejectedToken, Code::FailedPrecondition, "UPSTREAM_REJECTED_TOKEN", false),
+        (
+            Error::UpstreamRejectedToken { works_in: Some("ie1") },
+            Code::FailedPrecondition,
+            "UPSTREAM_REJECTED_TOKEN",
+            false,
+        ),
+        (Error::UpstreamNotPermitted, Code::FailedPrecondition, "UPSTREAM_REJECTED_TOKEN", false),
         (
             Error::UpstreamAccountInactive,
             Code::FailedPrecondition,
@@ -64,7 +70,8 @@ fn every_error() -> Vec<(Error, Code, &'static str, bool)> {
         (Error::UpstreamProtocol, Code::Unavailable, "UPSTREAM_PROTOCOL", false),
         (Error::UpstreamBlockedAddress, Code::Unavailable, "UPSTREAM_BLOCKED_ADDRESS", false),
         (resting, Code::Unavailable, "UPSTREAM_UNREACHABLE", true),
-        (busy, Code::ResourceExhausted, "RATE_LIMITED", true),
+        (Error::UpstreamAtCapacity, Code::ResourceExhausted, "RATE_LIMITED", true),
+        (tried, Code::ResourceExhausted, "RATE_LIMITED", true),
         (Error::Overloaded, Code::ResourceExhausted, "OVERLOADED", true),
         (Error::StorageFull(cause()), Code::ResourceExhausted, "STORAGE_FULL", false),
         (Error::StorageUnavailable(cause()), Code::Unavailable, "STORAGE_UNAVAILABLE", true),
@@ -87,26 +94,28 @@ fn number(error: &Error) -> usize {
         Error::VersionConflict => 7,
         Error::SecretAlreadyIssued { .. } => 8,
         Error::AccountDisabled => 9,
-        Error::UpstreamRejectedToken => 10,
-        Error::UpstreamAccountInactive => 11,
-        Error::UpstreamAccountNotFound => 12,
-        Error::UpstreamSidMismatch => 13,
-        Error::UpstreamRateLimited { .. } => 14,
-        Error::UpstreamError => 15,
-        Error::UpstreamTimeout => 16,
-        Error::UpstreamUnreachable => 17,
-        Error::UpstreamTls => 18,
-        Error::UpstreamRedirect => 19,
-        Error::UpstreamProtocol => 20,
-        Error::UpstreamBlockedAddress => 21,
-        Error::UpstreamResting { .. } => 22,
-        Error::RateLimited { .. } => 23,
-        Error::Overloaded => 24,
-        Error::StorageFull(_) => 25,
-        Error::StorageUnavailable(_) => 26,
-        Error::DeadlineExceeded => 27,
-        Error::RecordDamaged(_) => 28,
-        Error::Internal(_) => 29,
+        Error::UpstreamRejectedToken { .. } => 10,
+        Error::UpstreamNotPermitted => 11,
+        Error::UpstreamAccountInactive => 12,
+        Error::UpstreamAccountNotFound => 13,
+        Error::UpstreamSidMismatch => 14,
+        Error::UpstreamRateLimited { .. } => 15,
+        Error::UpstreamError => 16,
+        Error::UpstreamTimeout => 17,
+        Error::UpstreamUnreachable => 18,
+        Error::UpstreamTls => 19,
+        Error::UpstreamRedirect => 20,
+        Error::UpstreamProtocol => 21,
+        Error::UpstreamBlockedAddress => 22,
+        Error::UpstreamCircuitOpen { .. } => 23,
+        Error::UpstreamAtCapacity => 24,
+        Error::RateLimited { .. } => 25,
+        Error::Overloaded => 26,
+        Error::StorageFull(_) => 27,
+        Error::StorageUnavailable(_) => 28,
+        Error::DeadlineExceeded => 29,
+        Error::RecordDamaged(_) => 30,
+        Error::Internal(_) => 31,
     }
 }
 
@@ -146,7 +155,7 @@ fn details_say_which_field_when_to_retry_and_what_was_issued() {
     assert_eq!(metadata["version"], "7");
     assert_eq!(metadata["time"], "1970-01-01T00:00:00Z");
 
-    for (skipped, seconds) in [(5, 7), (7, 30), (0, 2)] {
+    for (skipped, seconds) in [(6, 7), (7, 30), (1, 2)] {
         let details = errors.nth(skipped).unwrap().get_error_details();
         let delay = details.retry_info().unwrap().retry_delay;
         assert_eq!(delay, Some(Duration::from_secs(seconds)));

@@ -19,7 +19,7 @@ use crate::store::{
 /// A page ends early at this size, so that an answer stays below 1 MiB.
 const PAGE_BYTES: usize = 768 * 1024;
 
-type Result<T> = rusqlite::Result<T>;
+pub(super) type Result<T> = rusqlite::Result<T>;
 
 pub(super) fn identity(connection: &Connection) -> Result<Identity> {
     let sql = "SELECT uid, dev, sealed_root, create_time FROM vault";
@@ -58,15 +58,9 @@ pub(super) fn api_token(connection: &Connection, id: &TokenId) -> Result<Option<
         let account = uid(row, 3)?;
         match token.memberships.last_mut() {
             Some(membership) if membership.account.uid == account => membership.roles.push(role),
-            _ => token.memberships.push(Membership {
-                account: Account {
-                    uid: account,
-                    id: resource_id(row, 4)?,
-                    disabled: row.get(5)?,
-                    create_time: time(row, 6)?,
-                },
-                roles: vec![role],
-            }),
+            _ => token
+                .memberships
+                .push(Membership { account: self::account(row, 3)?, roles: vec![role] }),
         }
     }
     Ok(found)
@@ -175,8 +169,10 @@ pub(super) fn list_credentials(
     })
 }
 
-const PROVIDER: &str = "SELECT id, uid, display_name, kind, verification, token_version, revision,
-    token_update_time, create_time, update_time, sealed FROM provider";
+/// Columns of the table `provider AS p`.
+const PROVIDER: &str =
+    "p.id, p.uid, p.display_name, p.kind, p.verification, p.token_version, p.revision,
+    p.token_update_time, p.create_time, p.update_time, p.token_kind, p.sealed";
 
 fn provider_row(row: &Row<'_>, account: &Account) -> Result<Provider> {
     Ok(Provider {
@@ -184,6 +180,7 @@ fn provider_row(row: &Row<'_>, account: &Account) -> Result<Provider> {
         uid: uid(row, 1)?,
         display_name: parsed(row, 2, DisplayName::parse)?,
         kind: json(row, 3)?,
+        token_kind: json(row, 10)?,
         verification: json(row, 4)?,
         token_version: count(row, 5)?,
         revision: count(row, 6)?,
@@ -193,19 +190,28 @@ fn provider_row(row: &Row<'_>, account: &Account) -> Result<Provider> {
     })
 }
 
+fn stored_provider(row: &Row<'_>, account: &Account) -> Result<StoredProvider> {
+    Ok(StoredProvider { provider: provider_row(row, account)?, token: sealed(row, 11)? })
+}
+
+/// An account in four columns from `first` on.
+pub(super) fn account(row: &Row<'_>, first: usize) -> Result<Account> {
+    Ok(Account {
+        uid: uid(row, first)?,
+        id: resource_id(row, first + 1)?,
+        disabled: row.get(first + 2)?,
+        create_time: time(row, first + 3)?,
+    })
+}
+
 pub(super) fn provider(
     connection: &Connection,
     scope: &AccountScope,
     id: &ResourceId,
 ) -> Result<Option<StoredProvider>> {
-    let sql = format!("{PROVIDER} WHERE account = ?1 AND id = ?2");
+    let sql = format!("SELECT {PROVIDER} FROM provider AS p WHERE p.account = ?1 AND p.id = ?2");
     let key = params![scope.account().uid.as_bytes(), id.as_str()];
-    one(connection, &sql, key, |row| {
-        Ok(StoredProvider {
-            provider: provider_row(row, scope.account())?,
-            token: sealed(row, 10)?,
-        })
-    })
+    one(connection, &sql, key, |row| stored_provider(row, scope.account()))
 }
 
 pub(super) fn list_providers(
@@ -216,8 +222,8 @@ pub(super) fn list_providers(
     limit: usize,
 ) -> Result<Page<Provider>> {
     let sql = format!(
-        "{PROVIDER} WHERE account = ?1 AND id > ?2
-        AND (?3 IS NULL OR type = ?3) AND (?4 IS NULL OR status = ?4) ORDER BY id"
+        "SELECT {PROVIDER} FROM provider AS p WHERE p.account = ?1 AND p.id > ?2
+        AND (?3 IS NULL OR p.type = ?3) AND (?4 IS NULL OR p.status = ?4) ORDER BY p.id"
     );
     let arguments = params![
         account.uid.as_bytes(),
@@ -226,7 +232,7 @@ pub(super) fn list_providers(
         filter.status.map(crate::provider::Status::as_str),
     ];
     page(connection, &sql, arguments, limit, |row| {
-        Ok((provider_row(row, account)?, text_size(row, &[0, 2, 3, 4])?))
+        Ok((provider_row(row, account)?, text_size(row, &[0, 2, 3, 4, 10])?))
     })
 }
 
@@ -300,7 +306,7 @@ fn one<T>(
 }
 
 /// Rows up to `limit`, fewer when they grow large; `read` returns each with its size.
-fn page<T>(
+pub(super) fn page<T>(
     connection: &Connection,
     sql: &str,
     arguments: impl Params,
@@ -323,15 +329,15 @@ fn page<T>(
     Ok(Page { items, more: false })
 }
 
-fn text_size(row: &Row<'_>, columns: &[usize]) -> Result<usize> {
+pub(super) fn text_size(row: &Row<'_>, columns: &[usize]) -> Result<usize> {
     columns.iter().map(|column| Ok(row.get_ref(*column)?.as_str()?.len())).sum()
 }
 
-fn uid(row: &Row<'_>, column: usize) -> Result<Uid> {
+pub(super) fn uid(row: &Row<'_>, column: usize) -> Result<Uid> {
     row.get(column).map(Uid::from_bytes)
 }
 
-fn resource_id(row: &Row<'_>, column: usize) -> Result<ResourceId> {
+pub(super) fn resource_id(row: &Row<'_>, column: usize) -> Result<ResourceId> {
     parsed(row, column, ResourceId::parse)
 }
 
@@ -363,7 +369,7 @@ fn parsed<T>(
     parse(text).map_err(|error| wrong(column, error.0))
 }
 
-fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
     let text = row.get_ref(column)?.as_str()?;
     serde_json::from_str(text).map_err(|_| wrong(column, "not the expected JSON"))
 }

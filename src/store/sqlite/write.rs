@@ -5,13 +5,15 @@ use rusqlite::{Connection, OptionalExtension as _, Params, params};
 use crate::access::Role;
 use crate::access::api_token::TokenId;
 use crate::account::Account;
-use crate::audit;
+use crate::audit::{self, Chain, Entry};
 use crate::credential::Credential;
 use crate::name::{ResourceId, Uid};
 use crate::provider::Provider;
-use crate::store::{Change, Done, Error, OnceKey, StoredCredential, StoredProvider, Taken, Write};
+use crate::store::{
+    Change, Done, Error, OnceKey, Record, StoredCredential, StoredProvider, Taken, Write,
+};
 
-use super::read;
+use super::{read, verifications};
 
 /// Performs `write`. On an error the caller rolls back to the savepoint.
 pub(super) fn apply(
@@ -24,12 +26,19 @@ pub(super) fn apply(
     {
         return Err(Error::Repeated(done));
     }
-    change(connection, write.account, &write.change)?;
-    append(connection, write)?;
+    change(connection, write.account, &write.change, now)?;
+    if let Record::Audit(entry) = &write.record {
+        append(connection, &write.chain, entry)?;
+    }
     write.once.as_ref().map_or(Ok(()), |(key, done)| remember(connection, key, done))
 }
 
-fn change(connection: &Connection, account: Uid, change: &Change) -> Result<(), Error> {
+fn change(
+    connection: &Connection,
+    account: Uid,
+    change: &Change,
+    now: jiff::Timestamp,
+) -> Result<(), Error> {
     match change {
         Change::AuditOnly => Ok(()),
         Change::AddApiToken { account, token, hash, expire_time, roles } => {
@@ -55,10 +64,13 @@ fn change(connection: &Connection, account: Uid, change: &Change) -> Result<(), 
         Change::ReplaceProvider { expect, new } => {
             replace_provider(connection, account, *expect, new)
         }
-        Change::RecordVerification(provider) => record_verification(connection, account, provider),
+        Change::RecordVerification(provider) => {
+            verifications::store_latest(connection, account, provider, now)
+        }
         Change::DeleteProvider(provider) => {
             let Provider { uid, name, revision, .. } = provider;
-            delete(connection, "provider", account, &name.id, *uid, *revision)
+            delete(connection, "provider", account, &name.id, *uid, *revision)?;
+            verifications::delete_history(connection, *uid)
         }
     }
 }
@@ -178,8 +190,9 @@ fn insert_provider(
     insert(
         connection,
         "INSERT INTO provider (account, id, uid, display_name, type, kind, status, verification,
-            token_version, revision, token_update_time, create_time, update_time, sealed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            token_version, revision, token_update_time, create_time, update_time, sealed, token_kind,
+            verify_time)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         params![
             account.as_bytes(),
             provider.name.id.as_str(),
@@ -195,8 +208,11 @@ fn insert_provider(
             provider.create_time.as_microsecond(),
             provider.update_time.as_microsecond(),
             token.as_bytes(),
+            json(&provider.token_kind)?,
+            provider.verification.last_verify_time.map(jiff::Timestamp::as_microsecond),
         ],
-    )
+    )?;
+    verifications::append_history(connection, provider)
 }
 
 fn replace_provider(
@@ -219,13 +235,24 @@ fn replace_provider(
             number(provider.token_version)?,
         ],
     )?;
+    // One of meanwhile is newer than the one that this change was made from.
+    let before: Option<(i64, String)> = connection
+        .prepare_cached("SELECT token_version, kind FROM provider WHERE account = ?1 AND id = ?2")?
+        .query_row(params![account.as_bytes(), provider.name.id.as_str()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    let version = number(provider.token_version)?;
+    let keeps_verification = before.is_some_and(|(stored, kind)| {
+        stored == version && verifications::is_kind(&kind, &provider.kind)
+    });
     let rows = execute(
         connection,
         "UPDATE provider SET display_name = ?5,
-            status = CASE WHEN token_version = ?8 THEN status ELSE ?6 END,
-            verification = CASE WHEN token_version = ?8 THEN verification ELSE ?7 END,
-            token_version = ?8,
-            revision = ?9, token_update_time = ?10, update_time = ?11, sealed = ?12
+            status = iif(?16, status, ?6), verification = iif(?16, verification, ?7),
+            verify_time = iif(?16, verify_time, ?14),
+            token_version = ?8, revision = ?9, token_update_time = ?10, update_time = ?11,
+            sealed = ?12, kind = ?13, token_kind = ?15
          WHERE account = ?1 AND id = ?2 AND uid = ?3 AND revision = ?4",
         params![
             account.as_bytes(),
@@ -240,32 +267,17 @@ fn replace_provider(
             provider.token_update_time.as_microsecond(),
             provider.update_time.as_microsecond(),
             token.as_bytes(),
+            json(&provider.kind)?,
+            provider.verification.last_verify_time.map(jiff::Timestamp::as_microsecond),
+            json(&provider.token_kind)?,
+            keeps_verification,
         ],
     )?;
     exactly_one(rows)?;
-    let id = &provider.name.id;
-    read_back(connection, "provider", account, id, Some(provider.revision))
-}
-
-fn record_verification(
-    connection: &Connection,
-    account: Uid,
-    provider: &Provider,
-) -> Result<(), Error> {
-    let rows = execute(
-        connection,
-        "UPDATE provider SET status = ?5, verification = ?6
-         WHERE account = ?1 AND id = ?2 AND uid = ?3 AND token_version = ?4",
-        params![
-            account.as_bytes(),
-            provider.name.id.as_str(),
-            provider.uid.as_bytes(),
-            number(provider.token_version)?,
-            provider.verification.status.as_str(),
-            json(&provider.verification)?,
-        ],
-    )?;
-    exactly_one(rows)
+    if !keeps_verification {
+        verifications::append_history(connection, provider)?;
+    }
+    read_back(connection, "provider", account, &provider.name.id, Some(provider.revision))
 }
 
 /// `table` is one of two literals of this file.
@@ -310,8 +322,7 @@ fn read_back(
     }
 }
 
-fn append(connection: &Connection, write: &Write) -> Result<(), Error> {
-    let Write { chain, entry, .. } = write;
+fn append(connection: &Connection, chain: &Chain, entry: &Entry) -> Result<(), Error> {
     let last = read::last_link(connection, chain.uid())?;
     let link = audit::append(chain, last.as_ref(), entry);
     execute(
@@ -378,7 +389,11 @@ pub(super) fn forget_expired(
     .map(drop)
 }
 
-fn execute(connection: &Connection, sql: &str, arguments: impl Params) -> Result<usize, Error> {
+pub(super) fn execute(
+    connection: &Connection,
+    sql: &str,
+    arguments: impl Params,
+) -> Result<usize, Error> {
     Ok(connection.prepare_cached(sql)?.execute(arguments)?)
 }
 
@@ -392,14 +407,14 @@ fn insert(connection: &Connection, sql: &str, arguments: impl Params) -> Result<
     })
 }
 
-fn exactly_one(rows: usize) -> Result<(), Error> {
+pub(super) fn exactly_one(rows: usize) -> Result<(), Error> {
     if rows == 1 { Ok(()) } else { Err(Error::Conflict) }
 }
 
-fn number(value: u64) -> Result<i64, Error> {
+pub(super) fn number(value: u64) -> Result<i64, Error> {
     i64::try_from(value).map_err(|source| Error::Damaged(source.into()))
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, Error> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|source| Error::Damaged(source.into()))
 }

@@ -1,4 +1,4 @@
-//! When a carrier that keeps failing is left alone. What a failure is, the caller says.
+//! The circuit breaker: when a carrier that keeps failing is left alone. What a failure is, the caller says.
 //!
 //! - Closed: calls go through. `MOST_FAILURES` in a row open it.
 //! - Open: calls are refused for `REST`; then one probe at a time goes through, the others are still refused.

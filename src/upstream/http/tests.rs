@@ -82,7 +82,7 @@ async fn a_body_is_read_to_its_end_or_to_the_limit() {
     }
     for (length, result) in [(MAX_BODY, Ok(MAX_BODY)), (MAX_BODY + 1, Err(Outage::Protocol))] {
         let url = serve(answer("200 OK", &" ".repeat(length))).await;
-        let told = http.get(url, "user", &secret()).await;
+        let told = http.get(Use::Decide, url, "user", &secret()).await;
         assert_eq!(told.map(|told| told.body.len()), result);
     }
 }
@@ -106,7 +106,7 @@ async fn retry_after_is_a_number_or_a_date() {
         ("retry-after: Mon, 01 May 2026 12:00:20 GMT", 5_000),
     ] {
         let url = serve(answer(&format!("429 Too Many\r\n{header}"), "")).await;
-        let told = http.get(url, "user", &secret()).await.map(drop);
+        let told = http.get(Use::Decide, url, "user", &secret()).await.map(drop);
         assert_eq!(told, Err(Outage::RateLimited(Duration::from_millis(millis))), "{header}");
     }
 }
@@ -118,9 +118,9 @@ async fn an_address_in_place_of_a_name_is_filtered_too() {
     let (_, http) = http(&["localhost"]);
     for host in ["127.0.0.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "a.localhost"] {
         let url = format!("http://{host}:{port}/").parse().unwrap();
-        let told = http.get(url, "user", &secret()).await.map(drop);
+        let told = http.get(Use::Decide, url, "user", &secret()).await.map(drop);
         assert_eq!(told, Err(Outage::BlockedAddress), "{host}");
     }
     let url = format!("http://localhost:{port}/").parse().unwrap();
-    assert!(http.get(url, "user", &secret()).await.is_ok());
+    assert!(http.get(Use::Decide, url, "user", &secret()).await.is_ok());
 }

@@ -251,7 +251,8 @@ impl Workload {
 
     fn new_provider(id: &str, auth_token: String) -> CreateProviderRequest {
         let account_sid = format!("AC{}", "1".repeat(32));
-        let kind = Some(provider::Kind::Twilio(TwilioProvider { account_sid }));
+        let kind =
+            Some(provider::Kind::Twilio(TwilioProvider { account_sid, ..Default::default() }));
         CreateProviderRequest {
             parent: PARENT.to_owned(),
             provider_id: id.to_owned(),

@@ -14,8 +14,9 @@ use credvault::clock::{Clock, MockClock};
 use credvault::credential::{Credential, CredentialFilter, Description, Labels, Realm, Username};
 use credvault::crypto::{Kek, Keyring, Sealed, Sealer, random};
 use credvault::name::{CredentialName, ProviderName, ResourceId, Uid};
+use credvault::provider::twilio::{AccountSid, Region, TwilioAccount};
 use credvault::provider::{
-    AccountSid, Check, CheckStatus, DisplayName, Kind, Provider, Status, Verification,
+    Check, CheckStatus, DisplayName, Facts, Kind, Provider, Status, TokenKind, Verification,
 };
 use credvault::store::{
     self, Change, Done, Identity, Location, OnceKey, OpenError, Page, Store, StoredCredential,
@@ -231,7 +232,8 @@ pub(crate) fn provider(name: &str, fill: u8) -> StoredProvider {
         uid: uid(&format!("{name} {fill}")),
         name: ProviderName { account: id("acme"), id: id(name) },
         display_name: DisplayName::parse("Twilio, Köln").unwrap(),
-        kind: Kind::Twilio { account_sid },
+        kind: Kind::Twilio(TwilioAccount { account_sid, region: Region::Ie1, trunk: None }),
+        token_kind: TokenKind::AuthToken,
         verification: verification(Status::Verified, CheckStatus::Passed),
         token_version: 1,
         revision: 1,
@@ -250,7 +252,15 @@ pub(crate) fn verification(status: Status, check: CheckStatus) -> Verification {
         message: "as \"it\" was".to_owned(),
         time,
     };
-    Verification { status, last_verify_time: Some(time), checks: vec![check] }
+    let facts = Facts { phone_number_count: Some(3), ..Facts::default() };
+    Verification {
+        status,
+        last_verify_time: Some(time),
+        status_change_time: Some(time),
+        token_version: 1,
+        checks: vec![check],
+        facts,
+    }
 }
 
 /// A record in the form of a sealed one (`crypto/envelope.rs`). A store never opens any.

@@ -55,6 +55,7 @@ calls! {
     UpdateProvider: providers.update_provider(UpdateProviderRequest);
     UpdateToken: providers.update_token(UpdateTokenRequest);
     VerifyProvider: providers.verify_provider(VerifyProviderRequest);
+    ListVerifications: providers.list_verifications(ListVerificationsRequest);
     DeleteProvider: providers.delete_provider(DeleteProviderRequest);
     VerifySipDigest: uses.verify_sip_digest(VerifySipDigestRequest);
     ListAuditEntries: audit.list_audit_entries(ListAuditEntriesRequest);

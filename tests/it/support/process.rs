@@ -1,6 +1,6 @@
 //! The real binary as a process of its own.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::SocketAddr;
@@ -16,12 +16,29 @@ use super::{Clients, channel};
 /// The binary with these arguments, and nothing of the tests' own surroundings that it would read.
 pub(crate) fn credvault<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_credvault"));
-    let options = ["CONFIG", "DATA_DIR", "STORE", "KEY_FILE", "LOG", "LISTEN"];
-    for option in options.into_iter().chain(["UPSTREAM_TWILIO_API_URL"]) {
-        command.env_remove(format!("CREDVAULT_{option}"));
-    }
+    command.env_clear().envs(surroundings());
+    // Tests try more tokens than people do.
+    command.env("CREDVAULT_LIMITS_TOKEN_TRIES_PER_PROVIDER", "0");
+    command.env("CREDVAULT_LIMITS_TOKEN_TRIES_PER_ACCOUNT", "0");
     command.args(arguments).stdin(Stdio::null());
     command
+}
+
+/// The environment without what the binary would read.
+#[expect(clippy::disallowed_methods, reason = "a test makes the environment of its processes")]
+fn surroundings() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with("CREDVAULT_"))
+}
+
+/// Runs one test of this program once more with a planted defect, which it has to catch; what it then says.
+#[cfg(feature = "planted-defects")]
+pub(crate) fn caught(test: &str, defect: &str) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env("CREDVAULT_DEFECT", defect);
+    let ran = command.output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(!ran.status.success(), "{test} does not notice {defect}: {said}");
+    said
 }
 
 /// Runs the binary to its end.

@@ -27,7 +27,7 @@ use credvault::grpc::proto::{CreateCredentialRequest, Credential};
 use credvault::name::ResourceId;
 use credvault::secret::PasswordLength;
 use credvault::store::{self, Location, Store};
-use credvault::vault::{Error, Intent, PageRequest, Vault};
+use credvault::vault::{Error, Intent, PageRequest, TokenLimits, Vault};
 use jiff::Timestamp;
 
 use crate::support::random::Rng;
@@ -163,7 +163,11 @@ async fn use_copy(image: Arc<Image>, path: PathBuf) -> Result<Outcome, String> {
         Err(_) => Ok(Outcome::NotOpened),
         Ok(sealer) => {
             let shared: Arc<dyn Store> = Arc::clone(&store);
-            call_everything(&Vault::new(shared, sealer, Vec::new(), clock), &image).await
+            call_everything(
+                &Vault::new(shared, sealer, Vec::new(), TokenLimits::default(), clock),
+                &image,
+            )
+            .await
         }
     };
     store.close().await;

@@ -122,7 +122,7 @@ async fn create(
     }
     let (account_sid, auth_token) = (sid(id), rng.hex(32));
     twilio.add_account(&account_sid, &auth_token);
-    let kind = Some(provider::Kind::Twilio(TwilioProvider { account_sid }));
+    let kind = Some(provider::Kind::Twilio(TwilioProvider { account_sid, ..Default::default() }));
     let request = CreateProviderRequest {
         parent,
         provider_id: id.to_owned(),

@@ -1,0 +1,149 @@
+//! What the operations on providers share: asking a carrier, and storing what it said.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Error, Intent, Vault, place};
+use crate::access::AccountScope;
+use crate::audit::{Chain, Entry};
+use crate::crypto::Field;
+use crate::name::{Invalid, ProviderName};
+use crate::provider::{Kind, Provider, Refusal, Token, TokenKind, Verification};
+use crate::store::{StoredProvider, Write};
+use crate::upstream::{self, Candidate, Failure, Upstream, Validated};
+
+/// How long a call may ask a carrier in all, what decides and what does not; a call has 8 s.
+pub(super) const ASKING: Duration = Duration::from_millis(6_500);
+
+/// A token that a caller sent, if it has its carrier's format.
+pub(super) fn candidate(upstream: &dyn Upstream, token: Token) -> Result<Candidate, Error> {
+    let field = match token.kind {
+        TokenKind::AuthToken => "auth_token",
+        TokenKind::ApiKey { .. } => "api_key.secret",
+    };
+    Candidate::new(upstream, token).map_err(|problem: Invalid| Error::field(field, problem))
+}
+
+impl Vault {
+    /// Asks the carrier about a candidate and records a failure, which changes nothing else.
+    pub(super) async fn validate(
+        &self,
+        scope: &AccountScope,
+        intent: &Intent,
+        name: &ProviderName,
+        (kind, candidate): (&Kind, Candidate),
+        version: u64,
+        deadline: Instant,
+    ) -> Result<Validated, Error> {
+        let upstream = self.upstream_of(kind)?;
+        let (error, rejected) = match upstream::validate(upstream, kind, candidate).await {
+            Ok(validated) => return Ok(validated),
+            Err(Failure::Refusal(Refusal::RejectedToken, candidate)) => {
+                (Error::from(Refusal::RejectedToken), Some(candidate))
+            }
+            Err(Failure::Refusal(refusal, _)) => (refusal.into(), None),
+            Err(Failure::Outage(outage)) => (outage.into(), None),
+        };
+        let entry = Entry {
+            outcome: error.reason().to_owned(),
+            version_before: version,
+            version_after: version,
+            ..self.entry_of(scope, intent, &name.to_string())
+        };
+        self.record_refusal(Chain::of_account(scope.account()), entry).await;
+        // Only now: a caller who leaves meanwhile has been recorded.
+        let Some(candidate) = rejected else { return Err(error) };
+        let works_in = candidate.works_elsewhere(upstream, kind, deadline).await;
+        Err(Error::UpstreamRejectedToken { works_in })
+    }
+
+    /// The provider as its carrier sees it now, with the stored token.
+    pub(super) async fn ask_again(
+        &self,
+        scope: &AccountScope,
+        stored: StoredProvider,
+    ) -> Result<Provider, Error> {
+        let deadline = Instant::now() + ASKING;
+        let token = self.token_of(scope, &stored)?;
+        let provider = stored.provider;
+        let upstream = self.upstream_of(&provider.kind)?;
+        // The time of asking: of two answers, the one that was asked for later is the newer one.
+        let now = self.clock.now();
+        let verdict = upstream.ask(&provider.kind, &token).await?;
+        let survey = if verdict.refusal.is_some() {
+            None
+        } else {
+            Some(upstream.survey(&provider.kind, &token, deadline).await)
+        };
+        let (before, version) = (&provider.verification, provider.token_version);
+        let verification = Verification::after(before, version, &verdict, survey, now);
+        Ok(Provider { verification, ..provider })
+    }
+
+    /// The provider with everything that its carrier tells beside the verdict. `before` is what was known when
+    /// the call began: a verdict alone does not make the rest of it good.
+    pub(super) async fn surveyed(
+        &self,
+        provider: Provider,
+        before: &Verification,
+        validated: &Validated,
+        deadline: Instant,
+    ) -> Provider {
+        // A provider whose kind has no carrier was not validated.
+        let Ok(upstream) = self.upstream_of(&provider.kind) else { return provider };
+        let survey = upstream.survey(&provider.kind, validated.token(), deadline).await;
+        let now = provider.verification.last_verify_time.unwrap_or_else(|| self.clock.now());
+        let (version, verdict) = (provider.token_version, validated.verdict());
+        let verification = Verification::after(before, version, verdict, Some(survey), now);
+        Provider { verification, ..provider }
+    }
+
+    /// Completes the verification of a token that is committed. Nothing that fails here undoes that: what could
+    /// not be looked at or stored is looked at again by the next verification.
+    pub(super) async fn complete(
+        &self,
+        scope: &AccountScope,
+        provider: Provider,
+        before: &Verification,
+        validated: &Validated,
+        deadline: Instant,
+    ) -> Provider {
+        let committed = provider.verification.clone();
+        let provider = self.surveyed(provider, before, validated, deadline).await;
+        let change = provider.verification.change_since(&committed);
+        match self.record_verification(scope, provider.clone(), change).await {
+            Ok(()) => {}
+            Err(error) => tracing::warn!(reason = error.reason(), "store a verification"),
+        }
+        provider
+    }
+
+    /// Stores a verification, with an audit entry if there is something to say.
+    pub(super) async fn record_verification(
+        &self,
+        scope: &AccountScope,
+        provider: Provider,
+        detail: String,
+    ) -> Result<(), Error> {
+        let entry = (!detail.is_empty()).then(|| Entry {
+            version_before: provider.token_version,
+            version_after: provider.token_version,
+            detail,
+            ..self.entry_of(scope, &Intent::default(), &provider.name.to_string())
+        });
+        Ok(self.store.commit(Write::verification(scope, provider, entry)).await?)
+    }
+
+    /// Opens a stored token for its carrier.
+    pub(super) fn token_of(
+        &self,
+        scope: &AccountScope,
+        stored: &StoredProvider,
+    ) -> Result<Token, Error> {
+        let StoredProvider { provider, token } = stored;
+        let place = place(scope, provider.uid, Field::Token, provider.token_version);
+        let secret = self.sealer.open(&place, token)?;
+        Ok(Token { kind: provider.token_kind.clone(), secret })
+    }
+}
