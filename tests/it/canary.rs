@@ -98,7 +98,10 @@ async fn leaks(environment: &[(&str, &str)]) -> Result<Report, String> {
     let dir = tempfile::tempdir().unwrap();
     let twilio = Arc::new(FakeTwilio::start().await);
     let url = twilio.url();
-    let environment = [environment, &[("CREDVAULT_UPSTREAM_TWILIO_API_URL", &url)]].concat();
+    let hosts =
+        ["API", "TRUNKING"].map(|product| format!("CREDVAULT_UPSTREAM_TWILIO_{product}_URL"));
+    let hosts = hosts.each_ref().map(|name| (name.as_str(), url.as_str()));
+    let environment = [environment, &hosts].concat();
     let process = Process::dev(dir.path(), &environment);
     let tap = Tap::before(process.address).await;
     let mut workload = Workload::new(tap.address, &process, twilio);

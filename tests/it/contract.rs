@@ -2,3 +2,4 @@
 
 pub(crate) mod samples;
 mod store;
+mod verifications;

@@ -1,5 +1,7 @@
 //! Calls of every kind, good and bad, each with secrets in it that are remembered.
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -141,6 +143,7 @@ impl Workload {
     pub(super) async fn run(&mut self) -> Result<(), String> {
         self.credentials().await?;
         self.providers().await?;
+        self.keys().await?;
         self.lists().await?;
         self.wrong_fields().await?;
         self.wrong_passwords().await?;

@@ -21,6 +21,13 @@ use super::samples::{
     Home, add_token, all_credentials, chain, create, credential, entry, id, ids, labels, next,
     provider, realm, replace, scope, time, username, vault_scope, verification, write,
 };
+use super::verifications::{
+    a_new_token_or_trunk_takes_its_verification_along,
+    a_verification_is_kept_only_for_the_token_it_is_of,
+    a_verification_is_recorded_with_its_entry_or_without, a_verification_moves_nothing_but_forward,
+    providers_of_all_accounts_are_walked_through_by_uid,
+    the_last_hundred_verifications_are_listed_newest_first,
+};
 
 macro_rules! stores {
     ($($store:ident: $location:expr;)*) => {
@@ -37,6 +44,11 @@ macro_rules! stores {
                 a_deletion_needs_the_revision_and_frees_the_names;
                 providers_are_kept_like_credentials;
                 a_verification_is_kept_only_for_the_token_it_is_of;
+                the_last_hundred_verifications_are_listed_newest_first;
+                a_verification_moves_nothing_but_forward;
+                a_verification_is_recorded_with_its_entry_or_without;
+                a_new_token_or_trunk_takes_its_verification_along;
+                providers_of_all_accounts_are_walked_through_by_uid;
                 a_request_id_counts_once_until_it_expires;
                 each_chain_is_its_own_and_without_gaps;
                 a_write_that_fails_leaves_nothing;
@@ -268,27 +280,6 @@ async fn providers_are_kept_like_credentials(home: &Home) {
     store.commit(delete(&second)).await.unwrap();
     assert!(store.provider(&acme, &id("twilio-eu")).await.unwrap().is_none());
     assert_eq!(store.provider(&other, &id("twilio-eu")).await.unwrap().unwrap(), elsewhere);
-}
-
-async fn a_verification_is_kept_only_for_the_token_it_is_of(home: &Home) {
-    let store = home.create();
-    let acme = scope(&*store, "acme").await;
-    let stored = provider("twilio-eu", 1);
-    store.commit(write(&acme, Change::CreateProvider(stored.clone()))).await.unwrap();
-    let mut verified = stored.provider.clone();
-    verified.verification = verification(Status::Failed, CheckStatus::Failed);
-    // What it was read with beside the verdict must not come back with it.
-    verified.display_name = DisplayName::parse("stale").unwrap();
-    store.commit(write(&acme, Change::RecordVerification(verified.clone()))).await.unwrap();
-    let read = store.provider(&acme, &id("twilio-eu")).await.unwrap().unwrap();
-    assert_eq!(read.provider.verification, verified.verification);
-    assert_eq!(read.provider.etag(), stored.provider.etag());
-    assert_eq!(read.provider.display_name, stored.provider.display_name);
-    assert_eq!(read.token.as_bytes(), stored.token.as_bytes());
-
-    verified.token_version = 2;
-    let result = store.commit(write(&acme, Change::RecordVerification(verified))).await;
-    assert!(matches!(result, Err(Error::Conflict)), "{result:?}");
 }
 
 async fn a_request_id_counts_once_until_it_expires(home: &Home) {

@@ -37,6 +37,11 @@ pub(crate) fn tamper(database: &std::path::Path, sql: &str) {
     assert_eq!(Connection::open(database).unwrap().execute(sql, []).unwrap(), 1);
 }
 
+/// Changes its schema.
+pub(crate) fn alter(database: &std::path::Path, sql: &str) {
+    Connection::open(database).unwrap().execute_batch(sql).unwrap();
+}
+
 fn values(row: &Row<'_>) -> rusqlite::Result<Vec<Value>> {
     (0..row.as_ref().column_count()).map(|column| row.get(column)).collect()
 }
