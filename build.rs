@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::{env, error::Error, fs};
 
-use protox::prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
+use protox::prost_reflect::{
+    DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor,
+};
 
 const SERVICES: [&str; 4] = ["credential", "provider", "use", "audit"];
 
@@ -22,14 +24,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("no message carries a secret: is the sensitivity option still there?".into());
     }
     fs::write(out_dir.join("opaque_debug.rs"), opaque_debug(&secret))?;
+    fs::write(out_dir.join("rpcs.rs"), rpcs(&compiler.descriptor_pool()))?;
+    let mut config = tonic_prost_build::Config::new();
+    // Each message knows its descriptor.
+    config.enable_type_names();
     tonic_prost_build::configure()
         .codec_path("crate::grpc::codec::Codec")
-        // Channels are the callers' business; the service itself has none.
+        // Nothing connects by itself: `grpc::client` says how.
         .build_transport(false)
         // Ordered maps make the encoding of a request canonical: its fingerprint relies on it.
         .btree_map(".")
         .skip_debug(secret.iter().map(MessageDescriptor::full_name))
-        .compile_fds(compiler.file_descriptor_set())?;
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     println!("cargo::rerun-if-changed=proto");
     Ok(())
 }
@@ -78,4 +84,28 @@ fn opaque_debug(messages: &[MessageDescriptor]) -> String {
         )
     };
     messages.iter().map(implementation).collect()
+}
+
+/// For each request which method it is for and what answers it, so that a client needs no code for any.
+fn rpcs(pool: &DescriptorPool) -> String {
+    let of_service = |service: ServiceDescriptor| {
+        let rpc = |method: MethodDescriptor| {
+            let (request, response) = (method.input(), method.output());
+            format!(
+                "impl crate::grpc::client::Rpc for {} {{
+                    type Response = {};
+                    const PATH: &'static str = \"/{}/{}\";
+                }}\n",
+                request.name(),
+                response.name(),
+                method.parent_service().full_name(),
+                method.name()
+            )
+        };
+        let unary = |method: &MethodDescriptor| {
+            !method.is_client_streaming() && !method.is_server_streaming()
+        };
+        service.methods().filter(unary).map(rpc).collect::<String>()
+    };
+    pool.services().map(of_service).collect()
 }

@@ -1,12 +1,16 @@
 //! The command line. One file a command.
 
+mod client;
 mod dev;
 mod init;
+mod providers;
 mod serve;
+mod terminal;
 mod tokens;
 
 use std::fmt;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -20,6 +24,8 @@ First steps:
   credvault init                                          make a vault for real use
   credvault tokens create --account acme --role rotator   let somebody in
   credvault serve                                         take calls
+  credvault providers list                                see accounts at carriers
+  credvault providers verify --all --watch                see whether they work
 
 Options of the vault are also environment variables (shown beside them) and keys of the
 configuration file; README.md lists them.";
@@ -37,6 +43,7 @@ struct Cli {
 enum Command {
     Dev(dev::Args),
     Init(init::Args),
+    Providers(providers::Args),
     Serve(serve::Args),
     Tokens(tokens::Args),
 }
@@ -51,24 +58,28 @@ pub fn run() -> ExitCode {
         .and_then(|runtime| {
             let result = runtime.block_on(async {
                 match command {
-                    Command::Dev(args) => dev::run(args).await,
-                    Command::Init(args) => init::run(args),
-                    Command::Serve(args) => serve::run(args).await,
-                    Command::Tokens(args) => tokens::run(args).await,
+                    Command::Dev(args) => dev::run(args).await?,
+                    Command::Init(args) => init::run(args)?,
+                    Command::Providers(args) => return providers::run(args).await,
+                    Command::Serve(args) => serve::run(args).await?,
+                    Command::Tokens(args) => tokens::run(args).await?,
                 }
+                Ok(ExitCode::SUCCESS)
             });
             // A task that still runs (a scan) must not hold up the end.
             runtime.shutdown_background();
             result
         });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let style = anstyle::AnsiColor::Red.on_default().bold();
-            writeln!(anstream::stderr(), "{style}error:{style:#} {error:#}").ok();
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| {
+        report(&error);
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints why something did not work.
+fn report(error: &anyhow::Error) {
+    let style = anstyle::AnsiColor::Red.on_default().bold();
+    note(format_args!("{style}error:{style:#} {error:#}"));
 }
 
 /// Prints for people; a closed pipe is not an error worth a word.
@@ -79,6 +90,13 @@ fn say(text: impl fmt::Display) {
 /// Prints beside the answer, so that a script can take the answer alone.
 fn note(text: impl fmt::Display) {
     writeln!(anstream::stderr(), "{text}").ok();
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// What asks the process to stop: SIGTERM, or Ctrl-C.

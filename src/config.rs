@@ -1,5 +1,7 @@
 //! Configuration: flags, environment, one TOML file, defaults, in this order. The only reader of them.
 
+mod client;
+
 use std::fs::{self, DirBuilder};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -17,6 +19,8 @@ use crate::name::Invalid;
 use crate::store::Location;
 use crate::upstream::Endpoints;
 use crate::vault::TokenLimits;
+
+pub use client::{ClientOptions, ClientSettings};
 
 /// Where the data lies unless told otherwise.
 const DATA_DIR: &str = "./credvault-data";

@@ -1,14 +1,17 @@
 //! gRPC: the wire. Thin services that parse, authorize, call the vault, and convert the answer.
 //!
 //! Never uses the store, cryptography or carriers. One place turns errors into statuses (`status.rs`), and
-//! one place lets a secret out (`convert/credential.rs`).
+//! one place lets a secret out (`convert/credential.rs`). `client.rs` is the other end of the wire, for the
+//! command line.
 
 mod audit_service;
+pub mod client;
 pub mod codec;
 mod convert;
 mod credential_service;
 mod frame;
 mod front;
+pub mod json;
 pub mod proto;
 mod provider_service;
 mod status;

@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("secret", "name"),
     ("clock", ""),
     ("defect", ""),
-    ("config", "crypto::kek_source name store::Location upstream vault::TokenLimits"),
+    ("config", "crypto::kek_source name secret store::Location upstream vault::TokenLimits"),
     ("telemetry", "config"),
     ("account", "name"),
     ("credential", "account name secret"),
@@ -53,8 +53,8 @@ const MAY_USE: &[(&str, &str)] = &[
     ),
     (
         "cli",
-        "server vault upstream store crypto access audit account credential provider name clock \
-         secret config telemetry defect",
+        "server grpc::client grpc::json grpc::proto vault upstream store crypto access audit account \
+         credential provider name clock secret config telemetry defect",
     ),
     ("main", "cli"),
 ];

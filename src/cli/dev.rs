@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use jiff::SignedDuration;
 
-use super::{Signals, say};
+use super::{Signals, quoted, say};
 use crate::access::{LocalOperator, Role};
 use crate::clock::SystemClock;
 use crate::config::{ServeOptions, Settings};
@@ -105,11 +105,4 @@ Create a SIP credential; its password is shown this once:
         token_file.display(),
     ));
     Ok(())
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
-    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -18,3 +18,6 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 // Messages that can carry a secret print their name and nothing else; `build.rs` finds them by the
 // sensitivity option.
 include!(concat!(env!("OUT_DIR"), "/opaque_debug.rs"));
+
+// Each request knows its method and its answer, for `client`.
+include!(concat!(env!("OUT_DIR"), "/rpcs.rs"));

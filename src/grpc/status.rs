@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::vault::Error;
 
 /// The domain of every reason.
-const DOMAIN: &str = "credvault";
+pub(super) const DOMAIN: &str = "credvault";
 
 /// When to come back, unless the cause says better.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -16,6 +16,7 @@ mod access;
 mod audit;
 mod bad_input;
 mod canary;
+mod cli_providers;
 mod contract;
 mod crash;
 mod credentials;

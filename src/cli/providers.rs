@@ -1,0 +1,217 @@
+//! `credvault providers`: accounts at carriers, and whether they work. How one looks, in every command.
+
+mod list;
+mod verify;
+mod watch;
+
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use clap::Subcommand;
+use jiff::Timestamp;
+
+use super::client::{Advice, Connection};
+use super::terminal::{Line, Span, Table};
+use super::{client, report};
+use crate::clock::SystemClock;
+use crate::grpc::client::{CallError, time};
+use crate::grpc::proto::{
+    CheckStatus, ListProvidersRequest, Provider, ProviderFilter, Verification, VerificationCheck,
+    VerificationStatus, provider::Kind,
+};
+
+/// See accounts at carriers, and whether they work
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(list::Args),
+    Verify(verify::Args),
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::List(args) => list::run(args, &SystemClock).await.map(|()| ExitCode::SUCCESS),
+        Command::Verify(args) => {
+            Ok(verify::run(args, &SystemClock).await.unwrap_or_else(|error| {
+                report(&error);
+                verify::NOT_ASKED.into()
+            }))
+        }
+    }
+}
+
+/// All providers of an account that the filter lets through.
+async fn all(
+    connection: &Connection,
+    parent: &str,
+    filter: ProviderFilter,
+) -> Result<Vec<Provider>, CallError> {
+    let mut found = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListProvidersRequest {
+            parent: parent.to_owned(),
+            page_size: 200,
+            page_token,
+            filter: Some(filter),
+        };
+        let page = connection.call(request).await?;
+        found.extend(page.providers);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(found);
+        }
+    }
+}
+
+/// `main` of `accounts/acme/providers/main`.
+fn id(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+fn status(provider: &Provider) -> VerificationStatus {
+    provider.verification.as_ref().map_or(VerificationStatus::Pending, Verification::status)
+}
+
+fn checks(provider: &Provider) -> &[VerificationCheck] {
+    provider.verification.as_ref().map_or(&[], |it| &it.checks)
+}
+
+fn status_word(status: VerificationStatus) -> &'static str {
+    match status {
+        VerificationStatus::Unspecified => "unknown",
+        VerificationStatus::Pending => "pending",
+        VerificationStatus::Verified => "verified",
+        VerificationStatus::Warning => "warning",
+        VerificationStatus::Failed => "failed",
+    }
+}
+
+fn status_span(status: VerificationStatus) -> Span {
+    let style = match status {
+        VerificationStatus::Verified => AnsiColor::Green.on_default(),
+        VerificationStatus::Warning => AnsiColor::Yellow.on_default(),
+        VerificationStatus::Failed => AnsiColor::Red.on_default().bold(),
+        VerificationStatus::Pending | VerificationStatus::Unspecified => Style::new().dimmed(),
+    };
+    Span::new(status_word(status), style)
+}
+
+fn check_word(status: CheckStatus) -> &'static str {
+    match status {
+        CheckStatus::Unspecified => "unknown",
+        CheckStatus::Passed => "passed",
+        CheckStatus::Failed => "failed",
+        CheckStatus::Skipped => "skipped",
+        CheckStatus::Unavailable => "unavailable",
+    }
+}
+
+fn mark(status: CheckStatus) -> Span {
+    match status {
+        CheckStatus::Passed => Span::new("✓", AnsiColor::Green.on_default()),
+        CheckStatus::Failed => Span::new("✗", AnsiColor::Red.on_default().bold()),
+        CheckStatus::Skipped => Span::new("–", Style::new().dimmed()),
+        CheckStatus::Unavailable | CheckStatus::Unspecified => {
+            Span::new("?", AnsiColor::Yellow.on_default())
+        }
+    }
+}
+
+/// The checks that did not pass, a line each.
+fn remarks(provider: &Provider) -> Vec<Line> {
+    if status(provider) == VerificationStatus::Verified {
+        return Vec::new();
+    }
+    let open = checks(provider).iter().filter(|check| check.status() != CheckStatus::Passed);
+    let remark = |check: &VerificationCheck| {
+        let text = format!(" {}: {}", check.name, check.message);
+        Line(vec![Span::plain("  "), mark(check.status()), Span::plain(&text)])
+    };
+    open.map(remark).collect()
+}
+
+/// The account at the carrier, with its region unless that is the usual one.
+fn carrier_account(provider: &Provider) -> String {
+    match &provider.kind {
+        Some(Kind::Twilio(twilio)) if ["", "us1"].contains(&twilio.region.as_str()) => {
+            twilio.account_sid.clone()
+        }
+        Some(Kind::Twilio(twilio)) => format!("{} ({})", twilio.account_sid, twilio.region),
+        None => String::new(),
+    }
+}
+
+fn table() -> Table {
+    Table::new(&[
+        "PROVIDER",
+        "DISPLAY NAME",
+        "CARRIER ACCOUNT",
+        "STATUS",
+        "SINCE",
+        "VERIFIED",
+        "NUMBERS",
+        "TOKEN",
+    ])
+}
+
+fn cells(provider: &Provider, now: Timestamp) -> Vec<Span> {
+    let verification = provider.verification.clone().unwrap_or_default();
+    let numbers = provider.phone_number_count.map_or_else(dash, |count| count.to_string());
+    let token = age(now, time(provider.token_update_time));
+    vec![
+        Span::new(id(&provider.name), Style::new().bold()),
+        Span::plain(provider.display_name.as_deref().unwrap_or_default()),
+        Span::plain(&carrier_account(provider)),
+        status_span(status(provider)),
+        Span::plain(&age(now, time(verification.status_change_time))),
+        Span::plain(&age(now, time(verification.last_verify_time))),
+        Span::plain(&numbers),
+        Span::plain(&format!("v{}, {token}", provider.token_version)),
+    ]
+}
+
+/// How long ago, in the largest unit that says enough.
+fn age(now: Timestamp, then: Option<Timestamp>) -> String {
+    let Some(then) = then else { return dash() };
+    // Two clocks may differ by a little.
+    let seconds = now.duration_since(then).as_secs().max(0);
+    match seconds {
+        ..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..172_800 => format!("{}h", seconds / 3_600),
+        172_800.. => format!("{}d", seconds / 86_400),
+    }
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_told_in_its_largest_unit() {
+        let now: Timestamp = "2026-05-01T12:00:00Z".parse().unwrap();
+        for (then, told) in [
+            ("2026-05-01T12:00:01Z", "0s"),
+            ("2026-05-01T11:59:01Z", "59s"),
+            ("2026-05-01T11:59:00Z", "1m"),
+            ("2026-05-01T11:00:01Z", "59m"),
+            ("2026-05-01T11:00:00Z", "1h"),
+            ("2026-04-29T12:00:01Z", "47h"),
+            ("2026-04-29T12:00:00Z", "2d"),
+            ("2025-05-01T12:00:00Z", "365d"),
+        ] {
+            assert_eq!(age(now, Some(then.parse().unwrap())), told, "{then}");
+        }
+        assert_eq!(age(now, None), "-");
+    }
+}

@@ -1,0 +1,257 @@
+//! `credvault providers`, as people and scripts run it: against a real vault and a fake Twilio.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use credvault::access::Role;
+use serde_json::Value;
+
+use crate::providers::{SID, TOKEN, TOKEN_2, create_provider};
+use crate::support::TestVault;
+use crate::support::fake_twilio::{FakeTwilio, Fault};
+use crate::support::process::{Process, credvault};
+
+const OTHER_SID: &str = "ACffffffffffffffffffffffffffffffff";
+
+/// A vault of `credvault dev` in a folder of its own, where a person would type commands.
+struct Desk {
+    dir: tempfile::TempDir,
+    twilio: FakeTwilio,
+    dev: Process,
+}
+
+impl Desk {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let twilio = FakeTwilio::start().await;
+        twilio.add_account(SID, TOKEN);
+        twilio.add_account(OTHER_SID, TOKEN);
+        let url = twilio.url();
+        let environment =
+            ["API", "TRUNKING"].map(|it| format!("CREDVAULT_UPSTREAM_TWILIO_{it}_URL"));
+        let environment = environment.iter().map(|name| (name.as_str(), url.as_str()));
+        let dev = Process::dev(dir.path(), &environment.collect::<Vec<_>>());
+        Self { dir, twilio, dev }
+    }
+
+    async fn create(&self, id: &str, sid: &str, display_name: &str) {
+        let mut request = create_provider(id);
+        "accounts/dev".clone_into(&mut request.parent);
+        let provider = request.provider.as_mut().unwrap();
+        provider.kind = Some(crate::providers::twilio(sid));
+        provider.display_name = Some(display_name.to_owned());
+        self.dev.clients().create_provider(request).await.unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = credvault([&["providers"], arguments].concat());
+        command.current_dir(self.dir.path()).env("CREDVAULT_ADDRESS", self.dev.address.to_string());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::from(self.command(arguments).output().unwrap())
+    }
+}
+
+/// How a command ended, and what it said.
+#[derive(Debug)]
+struct Ran {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    fn says(&self, status: i32, told: &[&str]) {
+        assert_eq!(self.status, status, "{self:?}");
+        for told in told {
+            assert!(self.out.contains(told) || self.err.contains(told), "`{told}` in {self:?}");
+        }
+    }
+
+    fn json_lines(&self) -> Vec<Value> {
+        self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// The words of a table's line.
+fn words(line: &str) -> Vec<&str> {
+    line.split("  ").map(str::trim).filter(|word| !word.is_empty()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_shows_each_provider_and_what_is_wrong_with_it() {
+    let desk = Desk::start().await;
+    desk.run(&["list"])
+        .says(0, &["no provider in accounts/dev yet", "CreateProvider < provider.json"]);
+    let nothing: Value =
+        serde_json::from_str(&desk.run(&["list", "--output", "json"]).out).unwrap();
+    assert_eq!(nothing["providers"], serde_json::json!([]));
+
+    desk.create("main", SID, "Main trunk").await;
+    desk.create("spare", OTHER_SID, "turned \u{202e} round").await;
+    desk.twilio.set_status(OTHER_SID, "suspended");
+    assert_eq!(desk.run(&["verify", "spare"]).status, 1);
+
+    let listed = desk.run(&["list"]);
+    listed.says(0, &[]);
+    assert!(listed.err.is_empty() && !listed.out.contains(['\u{1b}', '\u{202e}']), "{listed:?}");
+    let lines: Vec<&str> = listed.out.lines().collect();
+    let header = "PROVIDER, DISPLAY NAME, CARRIER ACCOUNT, STATUS, SINCE, VERIFIED, NUMBERS, TOKEN";
+    assert_eq!(words(lines[0]).join(", "), header);
+    let main = words(lines[1]);
+    assert_eq!(main[..4], ["main", "Main trunk", SID, "verified"]);
+    assert_eq!(main[6], "0");
+    assert!(main[4].ends_with('s') && main[5].ends_with('s') && main[7].starts_with("v1, "));
+    assert_eq!(words(lines[2])[..4], ["spare", "turned \u{fffd} round", OTHER_SID, "failed"]);
+    assert!(lines[3].starts_with("  ✗ account_active: "), "{}", lines[3]);
+    assert!(lines[4].starts_with("  – phone_numbers: "), "{}", lines[4]);
+    assert_eq!(lines.len(), 5, "what passed takes no line");
+
+    let failed = desk.run(&["list", "--status", "failed", "--type", "twilio", "--output", "json"]);
+    let failed: Value = serde_json::from_str(&failed.out).unwrap();
+    assert_eq!(failed["providers"].as_array().unwrap().len(), 1);
+    let spare = &failed["providers"][0];
+    assert_eq!(spare["name"], "accounts/dev/providers/spare");
+    assert_eq!(spare["twilio"]["accountSid"], OTHER_SID);
+    assert_eq!(spare["verification"]["status"], "VERIFICATION_STATUS_FAILED");
+    assert_eq!(spare["verification"]["checks"][1]["status"], "CHECK_STATUS_FAILED");
+    assert_eq!(spare["tokenVersion"], "1");
+    desk.run(&["list", "--status", "warning"]).says(0, &["is like that"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_holds_every_page() {
+    let vault = TestVault::start().await;
+    let acme = vault.acme().await;
+    vault.twilio.add_account(SID, TOKEN);
+    let ids: Vec<String> = (0..201).map(|n| format!("main-{n:03}")).collect();
+    for id in &ids {
+        acme.create_provider(create_provider(id)).await.unwrap();
+    }
+    let token = vault.token("acme", &[Role::Reader]).await;
+    let listed = client(&vault, &token, vault.dir.path(), &["list"]);
+    let mut rows = listed.out.lines().skip(1);
+    assert!(ids.iter().all(|id| rows.next().is_some_and(|row| words(row)[0] == id)), "{listed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_prints_each_check_and_exits_with_the_worst() {
+    let desk = Desk::start().await;
+    desk.create("main", SID, "Main trunk").await;
+    desk.create("spare", OTHER_SID, "").await;
+
+    let all = desk.run(&["verify", "--all"]);
+    all.says(
+        0,
+        &["main  Main trunk  verified for ", "spare  verified for ", "  ✓ credentials     Twilio"],
+    );
+    assert!(all.err.is_empty(), "{all:?}");
+
+    // A check beside the token's.
+    desk.twilio.set_path_fault("/IncomingPhoneNumbers", Some(Fault::Status(500)));
+    desk.run(&["verify", "main"]).says(0, &["  ? phone_numbers   Twilio could not be asked"]);
+    desk.twilio.set_path_fault("/IncomingPhoneNumbers", None);
+
+    // A carrier that cannot be asked at all.
+    desk.twilio.set_account_fault(OTHER_SID, Some(Fault::RateLimit(7)));
+    let unasked = desk.run(&["verify", "main", "accounts/dev/providers/spare"]);
+    unasked
+        .says(2, &["✓ credentials", "spare could not be asked", "UPSTREAM_RATE_LIMITED", "in 7 s"]);
+    let unasked = desk.run(&["verify", "--all", "--output", "json"]).json_lines();
+    assert_eq!(unasked[0]["verification"]["status"], "VERIFICATION_STATUS_VERIFIED");
+    assert_eq!(unasked[1]["error"]["reason"], "UPSTREAM_RATE_LIMITED");
+    assert_eq!(unasked[1]["name"], "accounts/dev/providers/spare");
+
+    // One that refuses the token outweighs one that cannot be asked.
+    desk.twilio.set_token(SID, TOKEN_2);
+    let failed = desk.run(&["verify", "--all"]);
+    failed.says(
+        1,
+        &["main  Main trunk  failed", "✗ credentials", "– account_active", "/UpdateToken <"],
+    );
+    let said = [&failed.out, &failed.err].map(String::as_str).concat();
+    assert!(!said.contains(TOKEN) && !said.contains(&desk.dev.token()), "{said}");
+}
+
+/// Runs a command for `accounts/acme` of a vault in this process.
+fn client(vault: &TestVault, token: &str, folder: &Path, arguments: &[&str]) -> Ran {
+    let mut command = credvault([&["providers"], arguments].concat());
+    command.current_dir(folder).env("CREDVAULT_ADDRESS", vault.address.to_string());
+    command.env("CREDVAULT_TOKEN", token).env("CREDVAULT_ACCOUNT", "acme");
+    Ran::from(command.output().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_say_what_to_type_next() {
+    let vault = TestVault::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let admin = vault.token("acme", &[Role::AccountAdmin]).await;
+    let reader = vault.token("acme", &[Role::Reader]).await;
+    let run = |token: &str, arguments: &[&str]| client(&vault, token, folder.path(), arguments);
+
+    let list_them = "`credvault providers list` shows which there are";
+    run(&admin, &["verify", "nope"]).says(2, &["NOT_FOUND", list_them]);
+    run(&admin, &["verify", "--all"])
+        .says(0, &["`credvault providers list` says how to create one"]);
+    run(&admin, &["verify"]).says(2, &["--all", list_them]);
+    run(&admin, &["verify", "nope", "--watch", "--every", "9s"]).says(2, &["from 10s to 168h"]);
+    run(&admin, &["list", "--account", "other"]).says(1, &["NOT_FOUND", "--account"]);
+    run(&admin, &["list", "--account", "Ä!"]).says(1, &["lower-case"]);
+    let role = "`credvault tokens create --account acme --role token-writer`";
+    run(&reader, &["verify", "nope"]).says(2, &["ROLE_MISSING", role]);
+    let stranger = run("cv1_nobody", &["list"]);
+    stranger.says(1, &["UNAUTHENTICATED", "from CREDVAULT_TOKEN", "--token-file", "tokens create"]);
+    assert!(!stranger.err.contains("cv1_nobody"), "{stranger:?}");
+    run("two words", &["list"]).says(1, &["the token must be one line"]);
+    let missing = folder.path().join("missing.token");
+    let missing = missing.to_str().unwrap();
+    run(&admin, &["list", "--token-file", missing]).says(1, &[missing, "--token-file"]);
+    run("", &["list"]).says(1, &["no API token", "--token-file", "credvault dev"]);
+
+    let twilio = vault.twilio.url();
+    for (address, told) in [
+        ("127.0.0.1:1", "is it running? `credvault dev`"),
+        (twilio.as_str(), "is it running? `credvault dev`"),
+        ("192.0.2.1:50051", "ssh -L"),
+        ("https://127.0.0.1:50051", "leave out `https://`"),
+        ("nonsense", "HOST:PORT"),
+    ] {
+        let ran = run(&admin, &["list", "--address", address]);
+        assert!(ran.err.to_lowercase().contains(&told.to_lowercase()), "{ran:?}");
+        assert_eq!(ran.status, 1, "{ran:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_tells_what_it_finds_until_ctrl_c() {
+    let desk = Desk::start().await;
+    desk.create("main", SID, "Main trunk").await;
+    desk.twilio.set_status(SID, "suspended");
+    let mut command = desk.command(&["verify", "--all", "--watch", "--every", "168h"]);
+    let mut watch = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(watch.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(
+        line.contains(
+            "Z  main  failed  account_active: Twilio says that the account is not active"
+        ),
+        "{line}"
+    );
+    let sent = Command::new("kill").args(["-INT", &watch.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    assert!(watch.wait().unwrap().success());
+}
