@@ -156,15 +156,12 @@ impl ServeOptions {
         let mut endpoints = Endpoints::default();
         let TwilioSection { api_url, accounts_url, trunking_url } = upstream.twilio;
         let api_url = self.upstream_twilio_api_url.or(api_url);
-        // Whoever has Twilio's API elsewhere does not mean to send the token to Twilio's trunking API.
-        let beside = api_url.clone().filter(|url| !url.contains(".twilio.com"));
         let accounts_url = self.upstream_twilio_accounts_url.or(accounts_url);
         let trunking_url = self.upstream_twilio_trunking_url.or(trunking_url);
         set_url("api_url", api_url, |url| endpoints.twilio.set_api(url))?;
-        set_url("accounts_url", accounts_url.or_else(|| beside.clone()), |url| {
-            endpoints.twilio.set_accounts(url)
-        })?;
-        set_url("trunking_url", trunking_url.or(beside), |url| endpoints.twilio.set_trunking(url))?;
+        endpoints.twilio.follow_api();
+        set_url("accounts_url", accounts_url, |url| endpoints.twilio.set_accounts(url))?;
+        set_url("trunking_url", trunking_url, |url| endpoints.twilio.set_trunking(url))?;
         let interval = self.verification_interval.or(verification.interval);
         let defaults = TokenLimits::default();
         let limit = |said: Option<u32>, default| said.map_or(default, NonZeroU32::new);

@@ -102,7 +102,8 @@ impl Line {
         let kept = |span: Span| {
             let text = first_columns(&span.text, left);
             // What does not fit ends the line, even if less would still fit after it.
-            left = if text.len() == span.text.len() { left - span.width() } else { 0 };
+            left =
+                if text.len() == span.text.len() { left.saturating_sub(span.width()) } else { 0 };
             Span { text, ..span }
         };
         let mut spans: Vec<Span> = self.0.into_iter().map(kept).collect();

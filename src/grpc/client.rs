@@ -62,7 +62,9 @@ impl Client {
     ///
     /// There is no TLS yet, so only loopback addresses are called: a token goes over no network unencrypted.
     pub fn new(address: &str, token: &SecretText) -> Result<Self, Invalid> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", loopback(address)?))
+        // Not left to DNS, which could lead it elsewhere.
+        let address = loopback(address)?.replace("localhost:", "127.0.0.1:");
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .and_then(|endpoint| {
                 endpoint.user_agent(concat!("credvault/", env!("CARGO_PKG_VERSION")))
             })

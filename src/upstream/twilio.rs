@@ -48,12 +48,13 @@ impl Twilio {
     }
 
     fn check(&self, name: &str, status: CheckStatus, message: impl Into<String>) -> Check {
-        Check { name: name.to_owned(), status, message: message.into(), time: self.clock.now() }
+        Check::new(name, status, message.into(), self.clock.now())
     }
 
     /// What Twilio says of a token in one region.
     async fn ask_in(
         &self,
+        purpose: Use,
         region: Region,
         account: &TwilioAccount,
         token: &Token,
@@ -69,13 +70,13 @@ impl Twilio {
                 url
             }
         };
-        let answer = self.http.get(Use::Decide, url, user(account, token), &token.secret).await?;
+        let answer = self.http.get(purpose, url, user(account, token), &token.secret).await?;
         if answer.status.as_u16() != 200 {
             return refusal(&answer, token);
         }
         match token.kind {
             TokenKind::AuthToken => Account::parse(&answer.body)?.judge(sid),
-            TokenKind::ApiKey { .. } => Ok(NumberPage::parse(&answer.body)?.judge(sid)),
+            TokenKind::ApiKey { .. } => Ok(NumberPage::parse(&answer.body, sid, None)?.judge()),
         }
     }
 }
@@ -142,7 +143,10 @@ impl Upstream for Twilio {
         use CheckStatus::{Failed, Passed, Skipped};
         let Kind::Twilio(account) = kind;
         let region = account.region.as_str();
-        let said = self.ask_in(account.region, account, token).await?;
+        let said = self.ask_in(Use::Decide, account.region, account, token).await;
+        let said = said.inspect_err(|outage| {
+            tracing::warn!(?outage, region, "ask Twilio about a token");
+        })?;
         let (accepted, active) = match token.kind {
             TokenKind::AuthToken => {
                 ("Twilio accepts the Auth Token for this account", "the account is active")
@@ -197,7 +201,7 @@ impl Upstream for Twilio {
         let deadline = deadline.min(Instant::now() + ELSEWHERE);
         let others = Region::ALL.into_iter().filter(|region| *region != account.region);
         let asked = others.map(async |region| {
-            let said = timeout_at(deadline, self.ask_in(region, account, token)).await;
+            let said = timeout_at(deadline, self.ask_in(Use::Inform, region, account, token)).await;
             matches!(said, Ok(Ok(Said::Yes))).then_some(region.as_str())
         });
         join_all(asked).await.into_iter().flatten().next()

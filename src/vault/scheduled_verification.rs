@@ -27,12 +27,14 @@ impl Vault {
     /// Verifies every provider once an interval, for as long as it is polled.
     pub async fn run_scheduled_verifications(&self, interval: SignedDuration) {
         let mut done = self.clock.now();
+        let mut looked = done;
         loop {
-            let now = self.clock.now();
-            self.clock.wait_until(now.saturating_add(TICK).unwrap_or(now)).await;
-            let now = self.clock.now();
-            match self.verify_due(interval, done, now).await {
-                Ok(()) => done = now,
+            // The earlier of the two: a clock that was set back meanwhile does not prolong the wait.
+            let from = looked.min(self.clock.now());
+            self.clock.wait_until(from.saturating_add(TICK).unwrap_or(from)).await;
+            looked = self.clock.now();
+            match self.verify_due(interval, done, looked).await {
+                Ok(()) => done = looked,
                 // The same slots again, with the next ones.
                 Err(error) => tracing::error!(%error, "look for providers to verify"),
             }
@@ -89,7 +91,7 @@ impl Vault {
         let age = before.last_verify_time.map(|last| self.clock.now().duration_since(last));
         // A time to come, from a clock that was wrong, does not count as recent.
         let recent = age.is_some_and(|age| !age.is_negative() && age < interval / 2);
-        if stored.provider.uid != uid || recent {
+        if stored.provider.uid != uid || (recent && before.surveyed) {
             return Ok(());
         }
         let provider = self.ask_again(scope, stored).await?;

@@ -301,24 +301,28 @@ fn fault_rows() -> Vec<Row> {
             each!($fault, $why, "whoever runs the vault has to look at its log and its network")
         };
     }
-    macro_rules! not_allowed {
-        ($check:literal) => {
-            concat!(
-                $check,
-                " FAILED: Twilio refused this read although it accepts the Auth Token: verify again in a minute, \
-                 and see in the Twilio Console what the account may do"
-            )
+    macro_rules! refused {
+        ($status:literal, $what:literal) => {
+            [
+                Row::fault(
+                    "/v1/Trunks",
+                    Fault::Status($status),
+                    &[concat!("sip_trunk ", $what), concat!("credential_list ", $what)],
+                ),
+                Row::fault(NUMBERS, Fault::Status($status), &[concat!("phone_numbers ", $what)]),
+            ]
         };
     }
-    let refused = |status: u16| {
-        let trunks = [not_allowed!("sip_trunk"), not_allowed!("credential_list")];
-        let numbers = [not_allowed!("phone_numbers")];
-        let fault = Fault::Status(status);
-        [
-            Row::fault("/v1/Trunks", fault.clone(), &trunks).found("", None, Some(3)),
-            Row::fault(NUMBERS, fault, &numbers).found(URI, Some(false), None),
-        ]
-    };
+    let not_yet = refused!(
+        401,
+        "UNAVAILABLE: Twilio accepts the token, but not here yet: verify again in a minute"
+    );
+    let [trunks, numbers] = refused!(
+        403,
+        "FAILED: Twilio refused this read although it accepts the Auth Token: see in the Twilio Console what the \
+         account may do"
+    );
+    let not_allowed = [trunks.found("", None, Some(3)), numbers.found(URI, Some(false), None)];
     let nowhere = || Fault::Redirect("http://127.0.0.1:9/".to_owned());
     let rows = [
         each!(Fault::Status(500), "it failed"),
@@ -331,7 +335,7 @@ fn fault_rows() -> Vec<Row> {
     ];
     let mismatch = [nonsense!("sip_trunk"), nonsense!("credential_list")];
     let mismatch = Row::fault("/v1/Trunks", Fault::SidMismatch, &mismatch);
-    let refusals = [refused(401), refused(403)].into_iter().flatten();
+    let refusals = [not_yet, not_allowed].into_iter().flatten();
     rows.into_iter().flatten().chain(refusals).chain([mismatch]).collect()
 }
 

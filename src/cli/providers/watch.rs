@@ -34,10 +34,12 @@ pub(super) async fn run(
     };
     tokio::select! {
         // Nobody reads any more: that is an end like Ctrl-C.
-        _ = watch(clock, every, names, ask, |seen| view.show(seen)) => {}
-        () = signals.next() => {}
+        shown = watch(clock, every, names, ask, |seen| view.show(seen)) => match shown {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            shown => Ok(shown?),
+        },
+        () = signals.next() => Ok(()),
     }
-    Ok(())
 }
 
 /// What is known of one provider.

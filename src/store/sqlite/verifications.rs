@@ -13,14 +13,15 @@ use crate::store::{Error, Page};
 /// How many verifications of a provider are kept.
 const KEPT: i64 = 100;
 
-/// Stores a verification of the token and the kind that the provider still has.
+/// Stores a verification of the token and the kind that the provider still has. Returns whether it is the newest:
+/// an older one only enters the history.
 pub(super) fn store_latest(
     connection: &Connection,
     account: Uid,
     provider: &Provider,
     now: Timestamp,
-) -> Result<(), Error> {
-    let Some(time) = provider.verification.last_verify_time else { return Ok(()) };
+) -> Result<bool, Error> {
+    let Some(time) = provider.verification.last_verify_time else { return Ok(false) };
     let still: Option<(String, Option<i64>)> = connection
         .prepare_cached(
             "SELECT kind, verify_time FROM provider
@@ -56,7 +57,14 @@ pub(super) fn store_latest(
         )?;
         exactly_one(rows)?;
     }
-    append_history(connection, provider)
+    // Nor does it crowd out those of now.
+    execute(
+        connection,
+        "DELETE FROM provider_verification WHERE provider = ?1 AND time > max(?2, ?3)",
+        params![provider.uid.as_bytes(), time.as_microsecond(), now.as_microsecond()],
+    )?;
+    append_history(connection, provider)?;
+    Ok(newest)
 }
 
 /// Whether a stored kind is this one. Compared as what it means: rows of before a field existed lack it.
@@ -119,7 +127,12 @@ pub(super) fn providers_between(
          FROM provider AS p JOIN account AS a ON a.uid = p.account
          WHERE p.uid BETWEEN ?1 AND ?2 AND NOT a.disabled ORDER BY p.uid";
     read::page(connection, sql, params![first.as_bytes(), last.as_bytes()], limit, |row| {
-        let found = (read::account(row, 0)?, read::resource_id(row, 4)?, read::uid(row, 5)?);
-        Ok((found, 0))
+        let found = || Ok((read::account(row, 0)?, read::resource_id(row, 4)?, read::uid(row, 5)?));
+        // One that cannot be read must not hold up those behind it.
+        let found = found().inspect_err(|error: &rusqlite::Error| {
+            tracing::error!(%error, "a provider cannot be read");
+        });
+        Ok((found.ok(), 0))
     })
+    .map(|page| Page { items: page.items.into_iter().flatten().collect(), more: page.more })
 }

@@ -26,20 +26,27 @@ pub(super) fn apply(
     {
         return Err(Error::Repeated(done));
     }
-    change(connection, write.account, &write.change, now)?;
-    if let Record::Audit(entry) = &write.record {
-        append(connection, &write.chain, entry)?;
+    let news = change(connection, write.account, &write.change, now)?;
+    match &write.record {
+        Record::Audit(entry) if news => append(connection, &write.chain, entry)?,
+        Record::Audit(entry) => {
+            // What it says of a change did not come true.
+            let detail = "a later verification is known".to_owned();
+            append(connection, &write.chain, &Entry { detail, ..Entry::clone(entry) })?;
+        }
+        Record::History => {}
     }
     write.once.as_ref().map_or(Ok(()), |(key, done)| remember(connection, key, done))
 }
 
+/// Returns whether it is news: a verification that came late is none.
 fn change(
     connection: &Connection,
     account: Uid,
     change: &Change,
     now: jiff::Timestamp,
-) -> Result<(), Error> {
-    match change {
+) -> Result<bool, Error> {
+    let made = match change {
         Change::AuditOnly => Ok(()),
         Change::AddApiToken { account, token, hash, expire_time, roles } => {
             add_api_token(connection, account, token, hash, *expire_time, roles)
@@ -65,14 +72,15 @@ fn change(
             replace_provider(connection, account, *expect, new)
         }
         Change::RecordVerification(provider) => {
-            verifications::store_latest(connection, account, provider, now)
+            return verifications::store_latest(connection, account, provider, now);
         }
         Change::DeleteProvider(provider) => {
             let Provider { uid, name, revision, .. } = provider;
             delete(connection, "provider", account, &name.id, *uid, *revision)?;
             verifications::delete_history(connection, *uid)
         }
-    }
+    };
+    made.map(|()| true)
 }
 
 fn add_api_token(

@@ -100,15 +100,18 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Outage> {
     serde_json::from_slice(body).map_err(|_| Outage::Protocol)
 }
 
-/// A page of phone numbers, read only as far as it goes: a page cut off in the middle counts what it has.
-#[derive(Debug, Default)]
-pub(super) struct NumberPage {
-    /// The trunk of each number.
-    pub(super) trunks: Vec<Option<String>>,
-    /// The accounts of the numbers, where they are said.
-    accounts: Vec<String>,
+/// A page of phone numbers, counted while it is read: a page cut off in the middle counts what it has.
+#[derive(Debug)]
+pub(super) struct NumberPage<'a> {
+    account: &'a str,
+    trunk: Option<&'a str>,
+    /// How many there are.
+    pub(super) numbers: u64,
+    /// How many of them are assigned to the trunk; all, if none is given.
+    pub(super) counted: u64,
     /// Path and query of the next page.
     pub(super) next: Option<String>,
+    of_another_account: bool,
     has_list: bool,
 }
 
@@ -118,13 +121,22 @@ struct Number {
     trunk_sid: Option<String>,
 }
 
-impl NumberPage {
+impl<'a> NumberPage<'a> {
+    fn new(account: &'a str, trunk: Option<&'a str>) -> Self {
+        let (numbers, counted, next) = (0, 0, None);
+        Self { account, trunk, numbers, counted, next, of_another_account: false, has_list: false }
+    }
+
     /// A whole page.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, Outage> {
+    pub(super) fn parse(
+        body: &[u8],
+        account: &'a str,
+        trunk: Option<&'a str>,
+    ) -> Result<Self, Outage> {
         if nested_deeper_than(body, DEEPEST) {
             return Err(Outage::Protocol);
         }
-        let mut page = Self::default();
+        let mut page = Self::new(account, trunk);
         let mut json = serde_json::Deserializer::from_slice(body);
         json.deserialize_map(Fields(&mut page))
             .and_then(|()| json.end())
@@ -133,23 +145,26 @@ impl NumberPage {
     }
 
     /// The beginning of a page that is too long to be read to its end.
-    pub(super) fn parse_beginning(body: &[u8]) -> Result<Self, Outage> {
-        let mut page = Self::default();
+    pub(super) fn parse_beginning(
+        body: &[u8],
+        account: &'a str,
+        trunk: Option<&'a str>,
+    ) -> Result<Self, Outage> {
+        let mut page = Self::new(account, trunk);
         // The error that the cut makes says nothing; what came before it is in the page.
         serde_json::Deserializer::from_slice(body).deserialize_map(Fields(&mut page)).ok();
         if page.has_list { Ok(page) } else { Err(Outage::Protocol) }
     }
 
-    pub(super) fn judge(&self, asked: &str) -> Said {
-        let other = self.accounts.iter().any(|sid| sid != asked);
-        if other { Said::No(Refusal::SidMismatch) } else { Said::Yes }
+    pub(super) fn judge(&self) -> Said {
+        if self.of_another_account { Said::No(Refusal::SidMismatch) } else { Said::Yes }
     }
 }
 
 /// Fills a page while it is parsed, so that an error loses nothing of what came before it.
-struct Fields<'a>(&'a mut NumberPage);
+struct Fields<'a, 'b>(&'a mut NumberPage<'b>);
 
-impl<'de> Visitor<'de> for Fields<'_> {
+impl<'de> Visitor<'de> for Fields<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,6 +174,9 @@ impl<'de> Visitor<'de> for Fields<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
+                "incoming_phone_numbers" if self.0.has_list => {
+                    return Err(serde::de::Error::duplicate_field("incoming_phone_numbers"));
+                }
                 "incoming_phone_numbers" => {
                     self.0.has_list = true;
                     map.next_value_seed(Numbers(self.0))?;
@@ -171,9 +189,9 @@ impl<'de> Visitor<'de> for Fields<'_> {
     }
 }
 
-struct Numbers<'a>(&'a mut NumberPage);
+struct Numbers<'a, 'b>(&'a mut NumberPage<'b>);
 
-impl<'de> serde::de::DeserializeSeed<'de> for Numbers<'_> {
+impl<'de> serde::de::DeserializeSeed<'de> for Numbers<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -181,7 +199,7 @@ impl<'de> serde::de::DeserializeSeed<'de> for Numbers<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Numbers<'_> {
+impl<'de> Visitor<'de> for Numbers<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -190,8 +208,12 @@ impl<'de> Visitor<'de> for Numbers<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<(), A::Error> {
         while let Some(number) = numbers.next_element::<Number>()? {
-            self.0.trunks.push(number.trunk_sid);
-            self.0.accounts.extend(number.account_sid);
+            let page = &mut *self.0;
+            page.numbers += 1;
+            if page.trunk.is_none() || number.trunk_sid.as_deref() == page.trunk {
+                page.counted += 1;
+            }
+            page.of_another_account |= number.account_sid.is_some_and(|sid| sid != page.account);
         }
         Ok(())
     }
@@ -228,27 +250,35 @@ mod tests {
         let page = r#"{"page":0,"incoming_phone_numbers":[
             {"sid":"PN1","account_sid":"AC1","trunk_sid":"TK1","capabilities":{"voice":true}},
             {"sid":"PN2","account_sid":"AC1","trunk_sid":null}],"next_page_uri":"/x?Page=1"}"#;
-        let whole = NumberPage::parse(page.as_bytes()).unwrap();
-        assert_eq!(whole.trunks, [Some("TK1".to_owned()), None]);
-        assert_eq!(whole.next.as_deref(), Some("/x?Page=1"));
-        assert_eq!(whole.judge("AC1"), Said::Yes);
-        assert_eq!(whole.judge("AC2"), Said::No(Refusal::SidMismatch));
+        let parse = |body: &[u8], account, trunk| {
+            NumberPage::parse(body, account, trunk)
+                .map(|page| (page.numbers, page.counted, page.next.clone(), page.judge()))
+        };
+        let next = Some("/x?Page=1".to_owned());
+        let body = page.as_bytes();
+        assert_eq!(parse(body, "AC1", Some("TK1")), Ok((2, 1, next.clone(), Said::Yes)));
+        let other = Said::No(Refusal::SidMismatch);
+        assert_eq!(parse(body, "AC2", None), Ok((2, 2, next, other)));
 
+        let beginning = |length: usize| {
+            let (cut, _) = body.split_at(length);
+            assert!(parse(cut, "AC1", None).is_err());
+            NumberPage::parse_beginning(cut, "AC1", None).map(|page| page.numbers)
+        };
         for length in 0..page.len() {
-            let (cut, _) = page.as_bytes().split_at(length);
-            assert!(NumberPage::parse(cut).is_err());
-            assert!(
-                NumberPage::parse_beginning(cut).is_ok_and(|page| page.trunks.len() <= 2)
-                    || length < 40
-            );
+            assert!(beginning(length).is_ok_and(|numbers| numbers <= 2) || length < 40);
         }
-        let (cut, _) = page.as_bytes().split_at(page.find("PN2").unwrap());
-        assert_eq!(NumberPage::parse_beginning(cut).unwrap().trunks.len(), 1);
+        assert_eq!(beginning(page.find("PN2").unwrap()), Ok(1));
+        let twice = r#"{"incoming_phone_numbers":[],"incoming_phone_numbers":[]}"#;
+        assert!(parse(twice.as_bytes(), "AC1", None).is_err());
         for nonsense in ["[]", "{}", "null", "{\"incoming_phone_numbers\":{}}"] {
-            assert!(NumberPage::parse(nonsense.as_bytes()).is_err(), "{nonsense}");
+            assert!(parse(nonsense.as_bytes(), "AC1", None).is_err(), "{nonsense}");
         }
         for nonsense in ["<html>", "{\"page\":0", ""] {
-            assert!(NumberPage::parse_beginning(nonsense.as_bytes()).is_err(), "{nonsense}");
+            assert!(
+                NumberPage::parse_beginning(nonsense.as_bytes(), "AC1", None).is_err(),
+                "{nonsense}"
+            );
         }
     }
 }

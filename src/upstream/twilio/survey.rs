@@ -66,7 +66,8 @@ impl Twilio {
         ];
         let made = outcomes.into_iter().filter_map(|(name, outcome)| Some((name, outcome?)));
         let checks = made.map(|(name, outcome)| {
-            let Outcome { status, message } = outcome.unwrap_or_else(unavailable);
+            let Outcome { status, message } =
+                outcome.unwrap_or_else(|outage| unavailable(name, outage));
             self.check(name, status, message)
         });
         let phone_number_count = phone_number_count.filter(|_| !trunk_is_absent);
@@ -85,7 +86,8 @@ impl Twilio {
         let answer = self.http.get(Use::Inform, url, user(account, token), &token.secret).await?;
         match answer.status.as_u16() {
             200 => {}
-            401 | 403 => return Ok(not_allowed(token)),
+            401 => return Ok(not_yet()),
+            403 => return Ok(not_allowed(token)),
             404 => {
                 *is_absent = true;
                 let region = account.region.as_str();
@@ -142,7 +144,8 @@ impl Twilio {
         match answer.status.as_u16() {
             200 => CredentialList::confirm(&answer.body, list)
                 .map(|()| passed("the credential list is attached to the trunk")),
-            401 | 403 => Ok(not_allowed(token)),
+            401 => Ok(not_yet()),
+            403 => Ok(not_allowed(token)),
             404 => Ok(failed(
                 "the trunk has no such credential list: attach it in the Twilio Console under Termination, or correct \
                  twilio.credential_list_sid",
@@ -164,6 +167,7 @@ impl Twilio {
         let whole = match timeout_at(deadline, read).await.unwrap_or(Err(Outage::Timeout)) {
             Ok(Numbers::All) => true,
             Ok(Numbers::Some) => false,
+            Ok(Numbers::NotYet) => return (Ok(not_yet()), None),
             Ok(Numbers::NotAllowed) => return (Ok(not_allowed(token)), None),
             Err(Outage::Timeout) if seen.pages > 0 => false,
             Err(outage) => return (Err(outage), None),
@@ -211,19 +215,18 @@ impl Twilio {
             let answer = self.http.get_up_to(url.clone(), user, secret, bytes_left).await?;
             match answer.status.as_u16() {
                 200 => {}
-                401 | 403 => return Ok(Numbers::NotAllowed),
+                401 => return Ok(Numbers::NotYet),
+                403 => return Ok(Numbers::NotAllowed),
                 _ => return Err(Outage::Protocol),
             }
             let page = if answer.complete {
-                NumberPage::parse(&answer.body)?
+                NumberPage::parse(&answer.body, sid, wanted)?
             } else {
-                NumberPage::parse_beginning(&answer.body)?
+                NumberPage::parse_beginning(&answer.body, sid, wanted)?
             };
             seen.pages += 1;
-            seen.numbers += page.trunks.len();
-            let counts = |trunk: &&Option<String>| wanted.is_none() || trunk.as_deref() == wanted;
-            let counted = page.trunks.iter().filter(counts).count();
-            seen.count += u64::try_from(counted).unwrap_or(u64::MAX);
+            seen.numbers += page.numbers;
+            seen.count += page.counted;
             if !answer.complete {
                 return Ok(Numbers::Some);
             }
@@ -244,7 +247,7 @@ impl Twilio {
 #[derive(Default)]
 struct Seen {
     pages: usize,
-    numbers: usize,
+    numbers: u64,
     /// Those that count.
     count: u64,
 }
@@ -253,6 +256,7 @@ struct Seen {
 enum Numbers {
     All,
     Some,
+    NotYet,
     NotAllowed,
 }
 
@@ -261,7 +265,8 @@ fn no_trunk() -> Outcome {
     Outcome { status: CheckStatus::Skipped, message }
 }
 
-fn unavailable(outage: Outage) -> Outcome {
+fn unavailable(check: &str, outage: Outage) -> Outcome {
+    tracing::warn!(check, ?outage, "ask Twilio what else works");
     let what_to_do = match outage {
         Outage::Tls | Outage::Redirect | Outage::BlockedAddress | Outage::Protocol => {
             "whoever runs the vault has to look at its log and its network"
@@ -272,11 +277,17 @@ fn unavailable(outage: Outage) -> Outcome {
     Outcome { status: CheckStatus::Unavailable, message }
 }
 
+/// A new token may take a minute to work everywhere.
+fn not_yet() -> Outcome {
+    let message = "Twilio accepts the token, but not here yet: verify again in a minute".to_owned();
+    Outcome { status: CheckStatus::Unavailable, message }
+}
+
 fn not_allowed(token: &Token) -> Outcome {
     failed(match token.kind {
         TokenKind::AuthToken => {
-            "Twilio refused this read although it accepts the Auth Token: verify again in a minute, and see in the \
-             Twilio Console what the account may do"
+            "Twilio refused this read although it accepts the Auth Token: see in the Twilio Console what the account \
+             may do"
         }
         TokenKind::ApiKey { .. } => {
             "Twilio does not let the API key read this: allow it that in the Twilio Console, or store the account's \

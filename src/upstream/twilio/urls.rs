@@ -34,6 +34,14 @@ impl TwilioUrls {
         Ok(())
     }
 
+    /// Whoever has the REST API elsewhere does not mean to send tokens to Twilio's other APIs past it: they are there
+    /// as well, unless they are set.
+    pub fn follow_api(&mut self) {
+        if !is_twilios(&self.api) {
+            (self.accounts, self.trunking) = (self.api.clone(), self.api.clone());
+        }
+    }
+
     /// Sets the API of secondary tokens, which rotation at Twilio needs.
     pub fn set_accounts(&mut self, url: &str) -> Result<(), Invalid> {
         self.accounts = self.configure(url)?;
@@ -78,7 +86,7 @@ impl TwilioUrls {
 /// Only names of Twilio's own, and of this machine, get a region: of another domain, the name so made could be
 /// anybody's.
 fn in_region(base: &BaseUrl, region: Region) -> BaseUrl {
-    let has_regions = [".twilio.com", ".localhost"].iter().any(|end| base.host().ends_with(end));
+    let has_regions = is_twilios(base) || base.host().ends_with(".localhost");
     match region {
         Region::Us1 => base.clone(),
         _ if has_regions => base.with_labels(&format!("{}.{}", region.edge(), region.as_str())),
@@ -86,9 +94,17 @@ fn in_region(base: &BaseUrl, region: Region) -> BaseUrl {
     }
 }
 
+/// Whether a URL is one of Twilio's own.
+fn is_twilios(url: &BaseUrl) -> bool {
+    url.host().ends_with(".twilio.com")
+}
+
 /// Refuses what Twilio retired, and what would send every region's tokens to one region.
 fn parse(text: &str) -> Result<BaseUrl, Invalid> {
     let url = BaseUrl::parse(text)?;
+    if url.host().ends_with('.') {
+        return Err(Invalid("has a dot behind its host name: leave it out"));
+    }
     let Some(labels) = url.host().strip_suffix(".twilio.com") else { return Ok(url) };
     match labels.split('.').collect::<Vec<_>>().as_slice() {
         [_] => Ok(url),
@@ -139,6 +155,21 @@ mod tests {
             urls.set_api(alone).unwrap();
             assert!(!urls.tells_regions_apart(), "{alone}");
         }
+    }
+
+    #[test]
+    fn all_apis_are_where_the_rest_api_is_unless_that_is_twilios() {
+        for (api, trunking) in [
+            ("https://API.twilio.com", "trunking.twilio.com"),
+            ("https://api.twilio.com.gateway.example", "api.twilio.com.gateway.example"),
+            ("http://127.0.0.1:8081", "127.0.0.1"),
+        ] {
+            let mut urls = TwilioUrls::default();
+            urls.set_api(api).unwrap();
+            urls.follow_api();
+            assert_eq!(urls.trunking(Region::Us1).host(), trunking, "{api}");
+        }
+        assert!(TwilioUrls::default().set_api("https://api.twilio.com.").is_err());
     }
 
     #[test]

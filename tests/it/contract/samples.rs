@@ -246,18 +246,14 @@ pub(crate) fn provider(name: &str, fill: u8) -> StoredProvider {
 
 pub(crate) fn verification(status: Status, check: CheckStatus) -> Verification {
     let time = time("2026-05-01T12:00:01.5Z");
-    let check = Check {
-        name: "credentials".to_owned(),
-        status: check,
-        message: "as \"it\" was".to_owned(),
-        time,
-    };
+    let check = Check::new("credentials", check, "as \"it\" was".to_owned(), time);
     let facts = Facts { phone_number_count: Some(3), ..Facts::default() };
     Verification {
         status,
         last_verify_time: Some(time),
         status_change_time: Some(time),
         token_version: 1,
+        surveyed: true,
         checks: vec![check],
         facts,
     }

@@ -43,6 +43,8 @@ async fn listed(
 
 pub(super) async fn the_last_hundred_verifications_are_listed_newest_first(home: &Home) {
     let store = home.create();
+    // Those to come would be taken for those of a clock that was wrong.
+    home.clock.advance(SignedDuration::from_hours(2));
     let (acme, other) = (scope(&*store, "acme").await, scope(&*store, "other").await);
     let mut stored = provider("twilio-eu", 1);
     stored.provider = verified(&stored.provider, 0, Status::Verified);
@@ -158,7 +160,7 @@ pub(super) async fn a_verification_moves_nothing_but_forward(home: &Home) {
         }
         assert_eq!(after.token.as_bytes(), stored.token.as_bytes());
     }
-    assert_eq!(listed(&*store, &acme, None, 9).await.0, [9, 8, 7, 6, 5, 4]);
+    assert_eq!(listed(&*store, &acme, None, 9).await.0, [7, 6, 5, 4]);
 
     // Of another token, another trunk, another provider or account: of nothing that there is.
     let newest = verified(&stored.provider, 8, Status::Failed);
@@ -185,7 +187,7 @@ pub(super) async fn a_verification_moves_nothing_but_forward(home: &Home) {
         assert!(matches!(result, Err(Error::Conflict)), "{what}: {result:?}");
     }
     assert_eq!(read().await, before);
-    assert_eq!(listed(&*store, &acme, None, 9).await.0, [9, 8, 7, 6, 5, 4]);
+    assert_eq!(listed(&*store, &acme, None, 9).await.0, [7, 6, 5, 4]);
 
     // Of a later revision it is: a name is neither token nor trunk.
     let mut renamed = StoredProvider { provider: newest.clone(), token: before.token.clone() };
