@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use crate::providers::{
     SID, TOKEN, TOKEN_2, create_provider, delete, display_name, twilio, update_token,
 };
+use crate::support::database::locked;
 use crate::support::fake_twilio::{ErrorShape, FakeTwilio, Fault};
 use crate::support::{Clients, TestVault, outcome};
 
@@ -416,6 +417,33 @@ async fn a_provider_that_changes_while_its_token_is_checked_keeps_the_change() {
     let (result, ()) = tokio::join!(held(update_token(&main.name, TOKEN_2)), remove);
     assert_eq!(outcome(&result), conflict, "a successor of the same name is another provider");
     assert_eq!(acme.get_provider(&main.name).await.unwrap().token_version, 1);
+}
+
+#[tokio::test]
+async fn a_token_that_is_confirmed_but_cannot_be_stored_changes_nothing_and_may_be_sent_again() {
+    let (vault, acme, main) = with_main().await;
+    vault.twilio.add_token(SID, TOKEN_2);
+    let state = vault.state();
+    let request = UpdateTokenRequest {
+        request_id: "8f14e45f-ceea-467f-a8f5-5e3b0e7f1c11".to_owned(),
+        ..update_token(&main.name, TOKEN_2)
+    };
+    let calls = vault.twilio.calls();
+    vault.twilio.fail_next(Fault::Hold);
+    let lock = async {
+        vault.twilio.called(calls + 1).await;
+        let lock = locked(&vault.database());
+        vault.twilio.release();
+        lock
+    };
+    let (result, lock) = tokio::join!(acme.update_token(request.clone()), lock);
+    assert_eq!(outcome(&result), "Unavailable STORAGE_UNAVAILABLE retry 1s");
+    drop(lock);
+    assert_eq!(vault.state(), state);
+    assert_eq!(acme.get_provider(&main.name).await.unwrap(), main);
+    let stored = acme.update_token(request.clone()).await.unwrap();
+    assert_eq!(stored.token_version, 2);
+    assert_eq!(acme.update_token(request).await.unwrap(), stored, "once");
 }
 
 #[tokio::test]

@@ -37,6 +37,13 @@ pub(crate) fn tamper(database: &std::path::Path, sql: &str) {
     assert_eq!(Connection::open(database).unwrap().execute(sql, []).unwrap(), 1);
 }
 
+/// Lets nobody else write until it is dropped.
+pub(crate) fn locked(database: &std::path::Path) -> Connection {
+    let connection = Connection::open(database).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    connection
+}
+
 /// Changes its schema.
 pub(crate) fn alter(database: &std::path::Path, sql: &str) {
     Connection::open(database).unwrap().execute_batch(sql).unwrap();
