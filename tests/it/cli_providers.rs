@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use credvault::access::Role;
 use serde_json::Value;
@@ -236,22 +236,32 @@ async fn errors_say_what_to_type_next() {
     }
 }
 
+/// A watch under way. Killed when dropped, so that a test that fails leaves none behind.
+struct Watch(Child);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_tells_what_it_finds_until_ctrl_c() {
     let desk = Desk::start().await;
     desk.create("main", SID, "Main trunk").await;
     desk.twilio.set_status(SID, "suspended");
     let mut command = desk.command(&["verify", "--all", "--watch", "--every", "168h"]);
-    let mut watch = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut watch = Watch(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
-    BufReader::new(watch.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(watch.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(
         line.contains(
             "Z  main  failed  account_active: Twilio says that the account is not active"
         ),
         "{line}"
     );
-    let sent = Command::new("kill").args(["-INT", &watch.id().to_string()]).status().unwrap();
+    let sent = Command::new("kill").args(["-INT", &watch.0.id().to_string()]).status().unwrap();
     assert!(sent.success());
-    assert!(watch.wait().unwrap().success());
+    assert!(watch.0.wait().unwrap().success());
 }
