@@ -10,12 +10,12 @@ use super::{note, say};
 use crate::access::api_token::TokenId;
 use crate::access::{LocalOperator, Role};
 use crate::clock::SystemClock;
-use crate::config::StoreOptions;
+use crate::config::{Settings, StoreOptions};
 use crate::name::ResourceId;
 use crate::server::{self, Purpose};
 use crate::telemetry;
 use crate::upstream::Network;
-use crate::vault::Error;
+use crate::vault::{Error, Vault};
 
 /// Manage API tokens (the server must be stopped)
 #[derive(Debug, clap::Args)]
@@ -72,12 +72,7 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
     let account = ResourceId::parse(id).with_context(|| format!("account {}", args.account))?;
     let named = |role: &Role| args.roles.iter().any(|name| name == role.as_str());
     let roles: Vec<Role> = Role::ALL.map(|(role, _)| role).into_iter().filter(named).collect();
-    let vault = server::open_vault(
-        &settings,
-        Purpose::Either,
-        Arc::new(SystemClock),
-        &Network::internet(),
-    )?;
+    let vault = open(&settings)?;
     let lifetime = SignedDuration::from_hours(24 * i64::from(args.days));
     let operator = LocalOperator::beside_the_store();
     let made = vault.add_api_token(&operator, &account, &roles, lifetime).await;
@@ -99,12 +94,7 @@ async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     // Not quoted: it may be a whole token.
     let id = TokenId::parse(&args.id)
         .context("token id (what stands between `cv1_` and the next `_`)")?;
-    let vault = server::open_vault(
-        &settings,
-        Purpose::Either,
-        Arc::new(SystemClock),
-        &Network::internet(),
-    )?;
+    let vault = open(&settings)?;
     let revoked = vault.revoke_api_token(&LocalOperator::beside_the_store(), &id).await;
     vault.close().await;
     match revoked {
@@ -116,4 +106,9 @@ async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     }
     note(format_args!("token {id} is revoked"));
     Ok(())
+}
+
+/// The vault itself, whichever kind it is.
+fn open(settings: &Settings) -> anyhow::Result<Vault> {
+    server::open_vault(settings, Purpose::Either, Arc::new(SystemClock), &Network::internet())
 }

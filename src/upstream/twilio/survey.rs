@@ -55,14 +55,10 @@ impl Twilio {
         let (numbers, phone_number_count) = numbers;
         // Without the trunk, what is said of its list and its numbers would only mislead.
         let of_the_trunk = |outcome| if trunk_is_absent { Ok(no_trunk()) } else { outcome };
-        let of_an_account = |outcome| match &account.trunk {
-            Some(_) => of_the_trunk(outcome),
-            None => outcome,
-        };
         let outcomes = [
             (check_name::SIP_TRUNK, trunk),
             (check_name::CREDENTIAL_LIST, list.map(of_the_trunk)),
-            (check_name::PHONE_NUMBERS, Some(of_an_account(numbers))),
+            (check_name::PHONE_NUMBERS, Some(of_the_trunk(numbers))),
         ];
         let made = outcomes.into_iter().filter_map(|(name, outcome)| Some((name, outcome?)));
         let checks = made.map(|(name, outcome)| {
