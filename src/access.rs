@@ -4,6 +4,7 @@
 //! for the [`AccountScope`] inside it, so an operation that nobody authorized does not compile.
 
 pub mod api_token;
+pub mod spiffe;
 
 use std::marker::PhantomData;
 use std::ops::Deref;
