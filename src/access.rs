@@ -4,14 +4,17 @@
 //! for the [`AccountScope`] inside it, so an operation that nobody authorized does not compile.
 
 pub mod api_token;
+pub mod principal;
+mod scope;
 pub mod spiffe;
-
-use std::marker::PhantomData;
-use std::ops::Deref;
 
 use crate::account::Account;
 use crate::audit::Actor;
-use crate::name::ResourceId;
+use crate::name::{OwnerName, ResourceId};
+
+pub use scope::{
+    AccountScope, Authorized, LocalOperator, OperatorScope, Owner, OwnerScope, Scope, Worker,
+};
 
 /// What a principal may do in one account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,10 +31,15 @@ pub enum Role {
     Auditor,
     /// Everything in the account except using secrets.
     AccountAdmin,
+    /// Accounts and their first admins; neither issues nor uses secrets. Of the vault itself, in no account.
+    Operator,
 }
 
+/// The name of the one role that is no account's.
+const OPERATOR: &str = "operator";
+
 impl Role {
-    /// All of them, with their names as stored and typed.
+    /// All that an account has, with their names as stored and typed.
     pub const ALL: [(Self, &'static str); 6] = [
         (Self::Reader, "reader"),
         (Self::Rotator, "rotator"),
@@ -43,11 +51,14 @@ impl Role {
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(role, _)| *role == self).map_or("", |(_, name)| name)
+        Self::ALL.iter().find(|(role, _)| *role == self).map_or(OPERATOR, |(_, name)| name)
     }
 
     /// The role of that name.
     pub fn parse(name: &str) -> Option<Self> {
+        if name == OPERATOR {
+            return Some(Self::Operator);
+        }
         Self::ALL.iter().find(|(_, known)| *known == name).map(|(role, _)| *role)
     }
 }
@@ -94,7 +105,20 @@ actions! {
     ListVerifications: Reader | Rotator | TokenWriter | AccountAdmin;
     DeleteProvider: AccountAdmin;
     VerifySipDigest: Verifier;
-    ListAuditEntries: Auditor | AccountAdmin;
+    ListAuditEntries: Auditor | AccountAdmin | Operator;
+    CreateAccount: Operator;
+    GetAccount: Operator;
+    ListAccounts: Operator;
+    DisableAccount: Operator;
+    EnableAccount: Operator;
+    DeleteAccount: Operator;
+    CreateApiToken: AccountAdmin | Operator;
+    GetApiToken: AccountAdmin | Operator;
+    ListApiTokens: AccountAdmin | Operator;
+    RevokeApiToken: AccountAdmin | Operator;
+    SetRoleBinding: AccountAdmin | Operator;
+    ListRoleBindings: AccountAdmin | Operator;
+    DeleteRoleBinding: AccountAdmin | Operator;
 }
 
 /// A principal's roles in one account.
@@ -106,53 +130,22 @@ pub struct Membership {
     pub roles: Vec<Role>,
 }
 
+/// All that is bound to a principal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// An operator of the vault.
+    pub operator: bool,
+    /// Where it belongs.
+    pub memberships: Vec<Membership>,
+}
+
 /// An authenticated caller.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// Who, and from where.
     pub actor: Actor,
-    /// Where the caller belongs.
-    pub memberships: Vec<Membership>,
-}
-
-/// Proof that a caller may act in an account. Only [`authorize`] makes one, and [`Worker`] for the vault itself.
-#[derive(Debug, Clone)]
-pub struct AccountScope {
-    account: Account,
-    actor: Actor,
-    method: &'static str,
-}
-
-impl AccountScope {
-    /// The account.
-    pub fn account(&self) -> &Account {
-        &self.account
-    }
-
-    /// Who acts.
-    pub fn actor(&self) -> &Actor {
-        &self.actor
-    }
-
-    /// Which action was authorized.
-    pub fn method(&self) -> &'static str {
-        self.method
-    }
-}
-
-/// Proof that a caller may perform action `A` in an account.
-#[derive(Debug, Clone)]
-pub struct Scope<A> {
-    inner: AccountScope,
-    action: PhantomData<fn() -> A>,
-}
-
-impl<A> Deref for Scope<A> {
-    type Target = AccountScope;
-
-    fn deref(&self) -> &AccountScope {
-        &self.inner
-    }
+    /// What the caller may do, and where.
+    pub standing: Standing,
 }
 
 /// Why a caller may not act. The order is that of the decisions.
@@ -164,69 +157,57 @@ pub enum Denied {
     RoleMissing(Box<Account>),
     /// The account is disabled.
     AccountDisabled(Box<Account>),
+    /// The caller is no operator.
+    NotOperator,
 }
 
 /// Decides whether `caller` may perform `A` in `account`.
 pub fn authorize<A: Action>(caller: &Caller, account: &ResourceId) -> Result<Scope<A>, Denied> {
+    let account = member::<A>(caller, account)?;
+    Ok(Scope::of(AccountScope::new(account, caller.actor.clone(), A::METHOD)))
+}
+
+/// Decides whether `caller` may perform `A` on the vault itself.
+pub fn authorize_operator<A: Action>(caller: &Caller) -> Result<Scope<A, OperatorScope>, Denied> {
+    if caller.standing.operator && A::ROLES.contains(&Role::Operator) {
+        Ok(Scope::of(OperatorScope::new(caller.actor.clone(), A::METHOD)))
+    } else {
+        Err(Denied::NotOperator)
+    }
+}
+
+/// Decides whether `caller` may perform `A` on what belongs to `owner`: an account's admin there, an operator on
+/// what is the vault's own.
+pub fn authorize_owner<A: Action>(
+    caller: &Caller,
+    owner: &OwnerName,
+) -> Result<Scope<A, OwnerScope>, Denied> {
+    match owner {
+        OwnerName::Vault => authorize_operator::<A>(caller).map(Scope::on_vault),
+        OwnerName::Account(id) => {
+            let account = member::<A>(caller, id)?;
+            Ok(Scope::of(OwnerScope::of_member(account, caller.actor.clone(), A::METHOD)))
+        }
+    }
+}
+
+/// The account, if `caller` may perform `A` there.
+fn member<A: Action>(caller: &Caller, account: &ResourceId) -> Result<Account, Denied> {
     let membership = caller
+        .standing
         .memberships
         .iter()
         .find(|membership| membership.account.id == *account)
         .ok_or(Denied::NotMember)?;
     let account = &membership.account;
-    if !membership.roles.iter().any(|role| A::ROLES.contains(role)) {
+    let may = |role: &Role| *role != Role::Operator && A::ROLES.contains(role);
+    if !membership.roles.iter().any(may) {
         return Err(Denied::RoleMissing(Box::new(account.clone())));
     }
     if account.disabled {
         return Err(Denied::AccountDisabled(Box::new(account.clone())));
     }
-    let inner =
-        AccountScope { account: account.clone(), actor: caller.actor.clone(), method: A::METHOD };
-    Ok(Scope { inner, action: PhantomData })
-}
-
-/// Proof that the process itself holds the store: whoever may open its files may make accounts and tokens.
-#[derive(Debug, Clone)]
-pub struct LocalOperator {
-    actor: Actor,
-}
-
-impl LocalOperator {
-    /// For commands that open the store beside a stopped server.
-    pub fn beside_the_store() -> Self {
-        let principal = "operator:local".to_owned();
-        Self { actor: Actor { principal, peer: String::new() } }
-    }
-
-    /// Who acts.
-    pub fn actor(&self) -> &Actor {
-        &self.actor
-    }
-}
-
-/// Proof that the vault acts by itself, on its schedule: on every account, but only what it was made for.
-#[derive(Debug, Clone)]
-pub struct Worker {
-    actor: Actor,
-}
-
-impl Worker {
-    /// The one that verifies providers again.
-    pub fn verifier() -> Self {
-        Self {
-            actor: Actor {
-                principal: "vault:scheduled-verification".to_owned(),
-                peer: String::new(),
-            },
-        }
-    }
-
-    /// The right to verify the providers of an account.
-    pub fn scope(&self, account: Account) -> Scope<VerifyProvider> {
-        let method = VerifyProvider::METHOD;
-        let inner = AccountScope { account, actor: self.actor.clone(), method };
-        Scope { inner, action: PhantomData }
-    }
+    Ok(account.clone())
 }
 
 #[cfg(test)]
@@ -245,7 +226,33 @@ mod tests {
         };
         Caller {
             actor: Actor { principal: "token:1".to_owned(), peer: String::new() },
-            memberships: vec![Membership { account, roles: roles.to_vec() }],
+            standing: Standing {
+                operator: false,
+                memberships: vec![Membership { account, roles: roles.to_vec() }],
+            },
+        }
+    }
+
+    #[test]
+    fn an_operator_is_a_stranger_to_accounts_and_a_member_to_the_vault() {
+        let acme = ResourceId::parse("acme").unwrap();
+        let mut operator = caller(false, &[]);
+        operator.standing = Standing { operator: true, memberships: Vec::new() };
+        assert!(authorize_operator::<CreateAccount>(&operator).is_ok());
+        assert!(authorize_owner::<CreateApiToken>(&operator, &OwnerName::Vault).is_ok());
+        for denied in [
+            authorize::<GetCredential>(&operator, &acme).err(),
+            authorize_owner::<CreateApiToken>(&operator, &OwnerName::Account(acme.clone())).err(),
+            authorize_owner::<ListAuditEntries>(&operator, &OwnerName::Account(acme.clone())).err(),
+        ] {
+            assert_eq!(denied, Some(Denied::NotMember));
+        }
+        // A role of that name in an account is none.
+        for roles in [&[Role::AccountAdmin][..], &[Role::Operator]] {
+            let member = caller(false, roles);
+            assert!(authorize_operator::<CreateAccount>(&member).is_err());
+            assert!(authorize_owner::<CreateApiToken>(&member, &OwnerName::Vault).is_err());
+            assert!(authorize_operator::<GetCredential>(&operator).is_err());
         }
     }
 
@@ -276,6 +283,9 @@ mod tests {
     #[test]
     fn an_admin_may_everything_but_use() {
         for (method, roles) in ACTIONS {
+            if *roles == [Role::Operator] {
+                continue;
+            }
             assert_eq!(
                 roles.contains(&Role::AccountAdmin),
                 *method != "VerifySipDigest",
@@ -291,6 +301,7 @@ mod tests {
         for (role, name) in Role::ALL {
             assert_eq!((role.as_str(), Role::parse(name)), (name, Some(role)));
         }
-        assert_eq!(Role::parse("operator"), None);
+        assert_eq!(Role::parse(Role::Operator.as_str()), Some(Role::Operator));
+        assert_eq!(Role::parse("root"), None);
     }
 }

@@ -4,6 +4,7 @@
 //! one place lets a secret out (`convert/credential.rs`). `client.rs` is the other end of the wire, for the
 //! command line.
 
+mod access_service;
 mod audit_service;
 pub mod client;
 pub mod codec;
@@ -24,6 +25,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::access::Caller;
 use crate::vault::{Error, Vault};
+use proto::access_service_server::{AccessServiceServer, SERVICE_NAME as ACCESS};
 use proto::audit_service_server::{AuditServiceServer, SERVICE_NAME as AUDIT};
 use proto::credential_service_server::{CredentialServiceServer, SERVICE_NAME as CREDENTIAL};
 use proto::provider_service_server::{ProviderServiceServer, SERVICE_NAME as PROVIDER};
@@ -32,7 +34,7 @@ use proto::use_service_server::{SERVICE_NAME as USE, UseServiceServer};
 pub use front::Front;
 
 /// The services that report their health under their own names; the empty name stands for all.
-const SERVICES: [&str; 5] = ["", CREDENTIAL, PROVIDER, USE, AUDIT];
+const SERVICES: [&str; 6] = ["", ACCESS, CREDENTIAL, PROVIDER, USE, AUDIT];
 
 /// The services of one vault.
 #[derive(Clone)]
@@ -72,6 +74,7 @@ pub fn front(vault: Arc<Vault>) -> anyhow::Result<(Front, Health)> {
     let routes = Routes::new(CredentialServiceServer::new(service.clone()))
         .add_service(ProviderServiceServer::new(service.clone()))
         .add_service(UseServiceServer::new(service.clone()))
+        .add_service(AccessServiceServer::new(service.clone()))
         .add_service(AuditServiceServer::new(service))
         .add_service(health)
         .add_service(reflection().build_v1()?)

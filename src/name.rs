@@ -35,6 +35,11 @@ impl ResourceId {
         Self(format!("x{}", hex::encode(random)).into())
     }
 
+    /// The id that stands for an API token among those of other resources.
+    pub fn of_token(id: [u8; 12]) -> Self {
+        Self(format!("t{}", hex::encode(id)).into())
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -85,6 +90,35 @@ impl AccountName {
 impl fmt::Display for AccountName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "accounts/{}", self.0)
+    }
+}
+
+/// `accounts/{account}`, or `vault` for the vault itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnerName {
+    /// The vault itself.
+    Vault,
+    /// An account.
+    Account(ResourceId),
+}
+
+impl OwnerName {
+    /// Parses a name.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        const SHAPE: Invalid = Invalid("must have the form accounts/{account}, or be vault");
+        if text == "vault" {
+            return Ok(Self::Vault);
+        }
+        AccountName::parse(text).map(|name| Self::Account(name.0)).map_err(|_| SHAPE)
+    }
+}
+
+impl fmt::Display for OwnerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vault => f.write_str("vault"),
+            Self::Account(id) => write!(f, "accounts/{id}"),
+        }
     }
 }
 

@@ -12,8 +12,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::access::api_token::TokenId;
-use crate::access::{AccountScope, LocalOperator, Membership, Role, Worker};
+use crate::access::api_token::{TokenId, TokenMetadata};
+use crate::access::principal::{Principal, RoleBinding};
+use crate::access::spiffe::SpiffeId;
+use crate::access::{AccountScope, Authorized, OperatorScope, Owner, OwnerScope, Standing, Worker};
 use crate::account::Account;
 use crate::audit::{self, Chain, Linked};
 use crate::clock::Clock;
@@ -129,14 +131,14 @@ pub struct StoredApiToken {
     pub expire_time: Timestamp,
     /// Set when it was revoked.
     pub revoke_time: Option<Timestamp>,
-    /// The roles bound to it.
-    pub memberships: Vec<Membership>,
+    /// What it may do.
+    pub standing: Standing,
 }
 
 /// Under what a request id is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnceKey {
-    /// The account.
+    /// The account; zero for the vault itself.
     pub account: Uid,
     /// Who called.
     pub principal: String,
@@ -168,25 +170,48 @@ pub struct Done {
 pub enum Change {
     /// None: the audit entry is all (a refusal).
     AuditOnly,
-    /// An account, unless it exists, and a token with roles there.
-    AddApiToken {
-        /// The account to create if there is none of its id.
-        account: Account,
-        /// The token's public part.
-        token: TokenId,
-        /// Keyed hash of the token's secret.
-        hash: [u8; 32],
-        /// It is refused from then on.
-        expire_time: Timestamp,
-        /// What it may do there.
-        roles: Vec<Role>,
+    /// A new account. [`Error::Taken`] when its id is taken.
+    CreateAccount(Account),
+    /// Closes an account to everybody, or opens it again, if it is still there.
+    SetAccountDisabled {
+        /// The account.
+        account: Uid,
+        /// Whether it is closed.
+        disabled: bool,
     },
-    /// The end of a token, if there is one of this id.
+    /// Removes a disabled account with everything in it. The audit entry keeps the last hash of its chain.
+    DeleteAccount(Account),
+    /// A token with its roles. [`Error::AdminExists`] when it was to be the first admin and is not.
+    CreateApiToken {
+        /// What is known of it.
+        token: TokenMetadata,
+        /// Keyed hash of its secret.
+        hash: [u8; 32],
+        /// Whether only the first admin is to be made.
+        first_admin: bool,
+    },
+    /// The end of a token, if the owner has one of this id.
     RevokeApiToken {
         /// The token's public part.
         token: TokenId,
         /// When; an earlier time stays.
         time: Timestamp,
+        /// Whether the last admin must stay: [`Error::LastAdmin`], [`Error::LastOperator`].
+        keep_last_admin: bool,
+    },
+    /// Gives a principal exactly these roles.
+    SetRoleBinding {
+        /// The principal and its roles.
+        binding: RoleBinding,
+        /// Whether the last admin must stay.
+        keep_last_admin: bool,
+    },
+    /// Takes all roles from a principal that has any.
+    DeleteRoleBinding {
+        /// The principal.
+        principal: Principal,
+        /// Whether the last admin must stay.
+        keep_last_admin: bool,
     },
     /// A new credential. [`Error::Taken`] when its id or its username is taken.
     CreateCredential(StoredCredential),
@@ -235,16 +260,15 @@ enum Record {
 }
 
 impl Write {
-    /// A change in the account of `scope`, and what its request id has done.
+    /// A change of what `scope` is about, and what its request id has done.
     pub fn new(
-        scope: &AccountScope,
+        scope: &impl Authorized,
         change: Change,
         entry: audit::Entry,
         once: Option<(OnceKey, Done)>,
     ) -> Self {
-        let account = scope.account().uid;
-        let chain = Chain::of_account(scope.account());
-        Self { account, chain, change, record: Record::Audit(Box::new(entry)), once }
+        let record = Record::Audit(Box::new(entry));
+        Self { account: scope.owner_uid(), chain: scope.chain(), change, record, once }
     }
 
     /// A verification. Without an entry where it found nothing new: its place in the history is its record.
@@ -257,12 +281,6 @@ impl Write {
         let chain = Chain::of_account(scope.account());
         let record = entry.map_or(Record::History, |entry| Record::Audit(Box::new(entry)));
         Self { account, chain, change: Change::RecordVerification(provider), record, once: None }
-    }
-
-    /// A change by whoever holds the store itself.
-    pub fn by_operator(_: &LocalOperator, change: Change, entry: audit::Entry) -> Self {
-        let record = Record::Audit(Box::new(entry));
-        Self { account: Uid::ZERO, chain: Chain::of_vault(), change, record, once: None }
     }
 
     /// Whether it must happen even for a caller who has gone: else refusals could be hidden.
@@ -296,6 +314,15 @@ pub enum Error {
     /// Something unique exists already.
     #[error("already exists")]
     Taken(Taken),
+    /// The account has an admin already.
+    #[error("the account has an admin")]
+    AdminExists,
+    /// Nobody could let anybody into the account any more.
+    #[error("it is the account's last admin")]
+    LastAdmin,
+    /// Nobody could operate the vault any more.
+    #[error("it is the vault's last operator")]
+    LastOperator,
     /// The request id was used already.
     #[error("the request id was used already")]
     Repeated(Done),
@@ -331,8 +358,52 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// What makes this vault this vault.
     fn identity(&self) -> &Identity;
 
-    /// An API token and its bindings.
+    /// An API token and its standing.
     async fn api_token(&self, id: &TokenId) -> Result<Option<StoredApiToken>, Error>;
+
+    /// Whose token it is, for whoever holds the store.
+    async fn token_owner(&self, _: &OperatorScope, id: &TokenId) -> Result<Option<Owner>, Error>;
+
+    /// What is bound to a workload: to its id, and to the paths above it.
+    async fn standing(&self, workload: &SpiffeId) -> Result<Standing, Error>;
+
+    /// One account.
+    async fn account(
+        &self,
+        scope: &OperatorScope,
+        id: &ResourceId,
+    ) -> Result<Option<Account>, Error>;
+
+    /// Accounts ordered by id, after `after`.
+    async fn list_accounts(
+        &self,
+        scope: &OperatorScope,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page<Account>, Error>;
+
+    /// What is known of a token of the owner.
+    async fn token_metadata(
+        &self,
+        scope: &OwnerScope,
+        id: &TokenId,
+    ) -> Result<Option<TokenMetadata>, Error>;
+
+    /// The owner's tokens ordered by id, after `after`.
+    async fn list_api_tokens(
+        &self,
+        scope: &OwnerScope,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page<TokenMetadata>, Error>;
+
+    /// The owner's role bindings ordered by principal, after `after`.
+    async fn list_role_bindings(
+        &self,
+        scope: &OwnerScope,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page<RoleBinding>, Error>;
 
     /// One credential.
     async fn credential(
@@ -393,10 +464,10 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Page<(Account, ResourceId, Uid)>, Error>;
 
-    /// The account's audit entries after sequence `after`, oldest first.
+    /// The owner's audit entries after sequence `after`, oldest first.
     async fn list_audit_entries(
         &self,
-        scope: &AccountScope,
+        scope: &OwnerScope,
         resource: Option<String>,
         after: u64,
         limit: usize,

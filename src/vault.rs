@@ -1,9 +1,10 @@
-//! The operations, in domain terms: one file each. Who calls and over which wire is not known here.
+//! The operations, in domain terms: one file each, or one for a small resource. Who calls and over which wire is not known here.
 //!
 //! Every operation takes a [`Scope`] of its own action, reads, decides, seals, and hands the store one
 //! atomic [`Write`]. No network call happens while the store holds anything: stage, call, compare-and-set.
 
-mod add_api_token;
+mod accounts;
+mod api_tokens;
 mod authenticate;
 mod create_credential;
 mod create_provider;
@@ -15,7 +16,7 @@ mod intent;
 mod issued;
 mod limits;
 mod list;
-mod revoke_api_token;
+mod role_bindings;
 mod rotate_credential;
 mod scheduled_verification;
 mod update_credential;
@@ -27,16 +28,20 @@ mod verify_sip_digest;
 
 use std::sync::Arc;
 
-use crate::access::{self, AccountScope, Action, Caller, Denied, Scope};
+use crate::access::{
+    self, AccountScope, Action, Authorized, Caller, CreateApiToken, Denied, OperatorScope,
+    OwnerScope, Scope,
+};
 use crate::audit::{self, Chain, Entry};
 use crate::clock::Clock;
 use crate::crypto::{Field, Place, Sealer};
-use crate::name::{ResourceId, Uid};
+use crate::name::{OwnerName, ResourceId, Uid};
 use crate::provider::{Kind, Refusal};
 use crate::store::{self, Store, Write};
 use crate::upstream::{Outage, Upstream};
 use limits::Limits;
 
+pub use api_tokens::NewApiToken;
 pub use create_credential::{NewCredential, NewPassword};
 pub use create_provider::NewProvider;
 pub use error::{Error, FieldError};
@@ -88,28 +93,83 @@ impl Vault {
         account: &ResourceId,
         resource: &str,
     ) -> Result<Scope<A>, Error> {
-        let denied = match access::authorize::<A>(caller, account) {
+        match access::authorize::<A>(caller, account) {
+            Ok(scope) => Ok(scope),
+            Err(denied) => Err(self.refuse(caller, A::METHOD, denied, resource).await),
+        }
+    }
+
+    /// Decides whether `caller` may perform `A` on the vault itself, and records a refusal.
+    pub async fn authorize_operator<A: Action>(
+        &self,
+        caller: &Caller,
+        resource: &str,
+    ) -> Result<Scope<A, OperatorScope>, Error> {
+        match access::authorize_operator::<A>(caller) {
+            Ok(scope) => Ok(scope),
+            Err(denied) => Err(self.refuse(caller, A::METHOD, denied, resource).await),
+        }
+    }
+
+    /// Decides whether `caller` may perform `A` on what belongs to `owner`, and records a refusal.
+    pub async fn authorize_owner<A: Action>(
+        &self,
+        caller: &Caller,
+        owner: &OwnerName,
+        resource: &str,
+    ) -> Result<Scope<A, OwnerScope>, Error> {
+        match access::authorize_owner::<A>(caller, owner) {
+            Ok(scope) => Ok(scope),
+            Err(denied) => Err(self.refuse(caller, A::METHOD, denied, resource).await),
+        }
+    }
+
+    /// As [`Self::authorize_owner`]; and an operator may let an account's first admin in.
+    pub async fn authorize_new_token(
+        &self,
+        caller: &Caller,
+        owner: &OwnerName,
+    ) -> Result<Scope<CreateApiToken, OwnerScope>, Error> {
+        let denied = match access::authorize_owner::<CreateApiToken>(caller, owner) {
             Ok(scope) => return Ok(scope),
             Err(denied) => denied,
         };
+        if let OwnerName::Account(id) = owner
+            && let Ok(operator) = access::authorize_operator::<CreateApiToken>(caller)
+            && let Some(account) = self.store.account(&operator, id).await?
+        {
+            return Ok(operator.first_admin_of(account));
+        }
+        Err(self.refuse(caller, CreateApiToken::METHOD, denied, &owner.to_string()).await)
+    }
+
+    /// Records a refusal; returns what the caller is told.
+    async fn refuse(
+        &self,
+        caller: &Caller,
+        method: &'static str,
+        denied: Denied,
+        resource: &str,
+    ) -> Error {
         let (chain, error) = match denied {
             Denied::NotMember => (Chain::of_vault(), Error::NotFound { name: resource.to_owned() }),
             Denied::RoleMissing(account) => {
-                (Chain::of_account(&account), Error::RoleMissing { method: A::METHOD })
+                (Chain::of_account(&account), Error::RoleMissing { method })
             }
             Denied::AccountDisabled(account) => {
                 (Chain::of_account(&account), Error::AccountDisabled)
             }
+            Denied::NotOperator => (Chain::of_vault(), Error::NotOperator { method }),
         };
         self.record_refusal(
             chain,
             Entry {
                 outcome: error.reason().to_owned(),
-                ..self.entry(&caller.actor, A::METHOD, resource)
+                ..self.entry(&caller.actor, method, resource)
             },
         )
         .await;
-        Err(error)
+        error
     }
 
     /// Finishes all writes and lets go of the store.
@@ -133,7 +193,7 @@ impl Vault {
     }
 
     /// The entry for a change within `scope`.
-    fn entry_of(&self, scope: &AccountScope, intent: &Intent, resource: &str) -> Entry {
+    fn entry_of(&self, scope: &impl Authorized, intent: &Intent, resource: &str) -> Entry {
         Entry {
             request_id: intent.request_id(),
             reason: intent.reason_text(),
@@ -202,6 +262,11 @@ impl From<store::Error> for Error {
             }
             // `Vault::commit` looks at repeats itself; without a request id there are none.
             store::Error::Repeated(_) => Self::RequestIdReused,
+            store::Error::AdminExists => {
+                Self::InvalidState("the account has an admin: ask one of them for a token")
+            }
+            store::Error::LastAdmin => Self::LastAdmin,
+            store::Error::LastOperator => Self::LastOperator,
             store::Error::Overloaded => Self::Overloaded,
             store::Error::Full(source) => Self::StorageFull(source),
             store::Error::Unavailable(source) => Self::StorageUnavailable(source),

@@ -9,10 +9,13 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::name::Invalid;
+use super::Role;
+use crate::name::{Invalid, OwnerName, ResourceId};
+use crate::provider::DisplayName;
 use crate::secret::SecretText;
 
 /// The public part of a token, by which it is found, listed and audited.
@@ -33,6 +36,11 @@ impl TokenId {
             .map_err(|_| Invalid("must be 24 hexadecimal digits"))
     }
 
+    /// The id under which a request is remembered that made it.
+    pub fn as_resource_id(&self) -> ResourceId {
+        ResourceId::of_token(self.0)
+    }
+
     /// The principal that this token stands for.
     pub fn principal(&self) -> String {
         format!("token:{self}")
@@ -43,6 +51,52 @@ impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
     }
+}
+
+/// `{owner}/apiTokens/{token}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiTokenName {
+    /// The account, or the vault.
+    pub owner: OwnerName,
+    /// The token's public part.
+    pub id: TokenId,
+}
+
+impl ApiTokenName {
+    /// Parses a full name.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        const SHAPE: Invalid = Invalid(
+            "must have the form accounts/{account}/apiTokens/{token} or vault/apiTokens/{token}",
+        );
+        let (owner, id) = text.split_once("/apiTokens/").ok_or(SHAPE)?;
+        let owner = OwnerName::parse(owner).map_err(|_| SHAPE)?;
+        // One spelling of each name.
+        let id = TokenId::parse(id).ok().filter(|parsed| parsed.to_string() == id);
+        Ok(Self { owner, id: id.ok_or(SHAPE)? })
+    }
+}
+
+impl fmt::Display for ApiTokenName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/apiTokens/{}", self.owner, self.id)
+    }
+}
+
+/// What the vault knows of a token, besides the keyed hash of its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenMetadata {
+    /// Its name.
+    pub name: ApiTokenName,
+    /// What it is for.
+    pub display_name: DisplayName,
+    /// Its roles with its owner.
+    pub roles: Vec<Role>,
+    /// When it was made.
+    pub create_time: Timestamp,
+    /// It is refused from then on.
+    pub expire_time: Timestamp,
+    /// When it was revoked.
+    pub revoke_time: Option<Timestamp>,
 }
 
 /// A token as its holder presents it.

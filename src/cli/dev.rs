@@ -10,15 +10,16 @@ use anyhow::Context as _;
 use jiff::SignedDuration;
 
 use super::{Signals, quoted, say};
-use crate::access::{LocalOperator, Role};
+use crate::access::principal::Principal;
+use crate::access::{LocalOperator, Owner, Role};
 use crate::clock::SystemClock;
 use crate::config::{ServeOptions, Settings};
 use crate::crypto::random;
-use crate::name::ResourceId;
+use crate::name::{OwnerName, ResourceId};
 use crate::server::{self, Purpose};
 use crate::telemetry;
 use crate::upstream::Network;
-use crate::vault::Vault;
+use crate::vault::{Intent, Vault};
 
 /// Try Credvault on this machine: makes a vault, a key and a token on the first start, keeps them after
 ///
@@ -54,11 +55,15 @@ async fn ensure_token(vault: &Vault, file: &Path) -> anyhow::Result<()> {
     {
         return Ok(());
     }
-    let account = ResourceId::parse("dev")?;
+    let account = OwnerName::Account(ResourceId::parse("dev")?);
     let roles = [Role::AccountAdmin, Role::Verifier];
     let lifetime = SignedDuration::from_hours(90 * 24);
     let operator = LocalOperator::beside_the_store();
     let token = vault.add_api_token(&operator, &account, &roles, lifetime).await?;
+    // So that accounts can be tried as well.
+    let principal = Principal::Token(token.id.clone());
+    let scope = operator.owner_scope(Owner::Vault);
+    vault.set_role_binding(&scope, principal, vec![Role::Operator], &Intent::default()).await?;
     fs::remove_file(file).ok();
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
@@ -92,7 +97,7 @@ fn introduce(
 
   account  accounts/dev
   data     {}
-  token    {} {dim}(account-admin, verifier){dim:#}
+  token    {} {dim}(account-admin, verifier; operator){dim:#}
 
 Create a SIP credential; its password is shown this once:
 

@@ -11,7 +11,7 @@ use crate::access::api_token::TokenId;
 use crate::access::{LocalOperator, Role};
 use crate::clock::SystemClock;
 use crate::config::{Settings, StoreOptions};
-use crate::name::ResourceId;
+use crate::name::{OwnerName, ResourceId};
 use crate::server::{self, Purpose};
 use crate::telemetry;
 use crate::upstream::Network;
@@ -42,12 +42,12 @@ struct RevokeArgs {
 /// Make a token for one account and print it, this once; makes the account if there is none
 #[derive(Debug, clap::Args)]
 struct CreateArgs {
-    /// The account, for example acme
+    /// The account, for example acme; for `--role operator` none: operators belong to the vault
     #[arg(long, value_name = "ACCOUNT")]
-    account: String,
+    account: Option<String>,
     /// What the token may do there; may be given several times
     #[arg(long = "role", required = true, value_name = "ROLE",
-        value_parser = PossibleValuesParser::new(Role::ALL.map(|(_, name)| name)))]
+        value_parser = PossibleValuesParser::new(role_names()))]
     roles: Vec<String>,
     /// How many days it is good for, at most 90
     #[arg(long, default_value_t = 30, value_name = "DAYS",
@@ -55,6 +55,11 @@ struct CreateArgs {
     days: u16,
     #[command(flatten)]
     options: StoreOptions,
+}
+
+/// What `--role` takes.
+fn role_names() -> Vec<&'static str> {
+    Role::ALL.iter().map(|(_, name)| *name).chain([Role::Operator.as_str()]).collect()
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
@@ -68,19 +73,29 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
 async fn create(args: CreateArgs) -> anyhow::Result<()> {
     let settings = args.options.resolve()?;
     telemetry::start(settings.log);
-    let id = args.account.strip_prefix("accounts/").unwrap_or(&args.account);
-    let account = ResourceId::parse(id).with_context(|| format!("account {}", args.account))?;
-    let named = |role: &Role| args.roles.iter().any(|name| name == role.as_str());
-    let roles: Vec<Role> = Role::ALL.map(|(role, _)| role).into_iter().filter(named).collect();
+    let roles: Vec<Role> = args.roles.iter().filter_map(|name| Role::parse(name)).collect();
+    let owner = match &args.account {
+        None if roles == [Role::Operator] => OwnerName::Vault,
+        None => bail!("name the account that these roles are in: --account ACCOUNT"),
+        Some(_) if roles.contains(&Role::Operator) => {
+            bail!(
+                "operators belong to the vault, not to an account: leave --account out, and other roles"
+            )
+        }
+        Some(account) => {
+            let id = account.strip_prefix("accounts/").unwrap_or(account);
+            OwnerName::Account(ResourceId::parse(id).with_context(|| format!("account {account}"))?)
+        }
+    };
     let vault = open(&settings)?;
     let lifetime = SignedDuration::from_hours(24 * i64::from(args.days));
     let operator = LocalOperator::beside_the_store();
-    let made = vault.add_api_token(&operator, &account, &roles, lifetime).await;
+    let made = vault.add_api_token(&operator, &owner, &roles, lifetime).await;
     vault.close().await;
     let token = made?;
     say(token.to_text().expose());
     note(format_args!(
-        "token {} for accounts/{account} with {}, good for {} days; it is not shown again",
+        "token {} for {owner} with {}, good for {} days; it is not shown again",
         token.id,
         args.roles.join(", "),
         args.days
@@ -95,14 +110,14 @@ async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     let id = TokenId::parse(&args.id)
         .context("token id (what stands between `cv1_` and the next `_`)")?;
     let vault = open(&settings)?;
-    let revoked = vault.revoke_api_token(&LocalOperator::beside_the_store(), &id).await;
+    let revoked = vault.revoke_local_api_token(&LocalOperator::beside_the_store(), &id).await;
     vault.close().await;
     match revoked {
         Err(Error::NotFound { .. }) => bail!(
             "there is no token {id} in this vault; take the id from the token itself, \
              or choose another --data-dir"
         ),
-        other => other?,
+        other => drop(other?),
     }
     note(format_args!("token {id} is revoked"));
     Ok(())

@@ -14,8 +14,8 @@ impl AuditService for Service {
         request: Request<ListAuditEntriesRequest>,
     ) -> Result<Response<ListAuditEntriesResponse>, Status> {
         let (caller, mut request) = accept(request)?;
-        let account = convert::account_name(&request.parent)?;
-        let scope = self.vault.authorize(&caller, &account, &request.parent).await?;
+        let owner = convert::access::owner_name(&request.parent)?;
+        let scope = self.vault.authorize_owner(&caller, &owner, &request.parent).await?;
         let (size, token) = (request.page_size, std::mem::take(&mut request.page_token));
         request.page_size = 0;
         let page = convert::page(size, token, &request)?;

@@ -1,5 +1,6 @@
 //! Between wire and domain: what comes in is parsed once, what goes out is built field by field.
 
+pub(super) mod access;
 pub(super) mod audit;
 pub(super) mod credential;
 pub(super) mod digest;

@@ -38,12 +38,16 @@ fn code(error: &Error) -> (Code, Option<Duration>) {
     match error {
         Error::InvalidField(_) => (Code::InvalidArgument, None),
         Error::Unauthenticated => (Code::Unauthenticated, None),
-        Error::RoleMissing { .. } => (Code::PermissionDenied, None),
+        Error::RoleMissing { .. } | Error::NotOperator { .. } => (Code::PermissionDenied, None),
         Error::NotFound { .. } => (Code::NotFound, None),
         Error::AlreadyExists { .. } | Error::RequestIdReused => (Code::AlreadyExists, None),
         Error::EtagMismatch | Error::VersionConflict => (Code::Aborted, None),
         Error::SecretAlreadyIssued { .. }
+        | Error::TokenAlreadyIssued { .. }
         | Error::AccountDisabled
+        | Error::InvalidState(_)
+        | Error::LastAdmin
+        | Error::LastOperator
         | Error::UpstreamRejectedToken { .. }
         | Error::UpstreamNotPermitted
         | Error::UpstreamAccountInactive
@@ -75,6 +79,10 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::SecretAlreadyIssued { name, version, time } => HashMap::from([
             ("name".to_owned(), name.clone()),
             ("version".to_owned(), version.to_string()),
+            ("time".to_owned(), time.to_string()),
+        ]),
+        Error::TokenAlreadyIssued { name, time } => HashMap::from([
+            ("name".to_owned(), name.clone()),
             ("time".to_owned(), time.to_string()),
         ]),
         Error::UpstreamRejectedToken { works_in: Some(region) } => {

@@ -7,6 +7,7 @@
 //! - `synchronous=FULL`: NORMAL loses acknowledged commits on a power cut. `secure_delete=ON`: freed pages
 //!   are zeroed.
 
+mod access;
 mod checkpoint;
 mod files;
 mod read;
@@ -27,8 +28,10 @@ use super::{
     Done, Error, Identity, OnceKey, OpenError, Page, Store, StoredApiToken, StoredCredential,
     StoredProvider, Write,
 };
-use crate::access::api_token::TokenId;
-use crate::access::{AccountScope, Worker};
+use crate::access::api_token::{TokenId, TokenMetadata};
+use crate::access::principal::RoleBinding;
+use crate::access::spiffe::SpiffeId;
+use crate::access::{AccountScope, OperatorScope, Owner, OwnerScope, Standing, Worker};
 use crate::account::Account;
 use crate::audit::Linked;
 use crate::clock::Clock;
@@ -165,7 +168,64 @@ impl Store for SqliteStore {
     }
 
     async fn api_token(&self, id: &TokenId) -> Result<Option<StoredApiToken>, Error> {
-        self.read(|connection| read::api_token(connection, id))
+        self.read(|connection| access::api_token(connection, id))
+    }
+
+    async fn token_owner(&self, _: &OperatorScope, id: &TokenId) -> Result<Option<Owner>, Error> {
+        self.read(|connection| access::token_owner(connection, id))
+    }
+
+    async fn standing(&self, workload: &SpiffeId) -> Result<Standing, Error> {
+        self.read(|connection| access::standing(connection, workload))
+    }
+
+    async fn account(&self, _: &OperatorScope, id: &ResourceId) -> Result<Option<Account>, Error> {
+        self.read(|connection| access::account(connection, id))
+    }
+
+    async fn list_accounts(
+        &self,
+        _: &OperatorScope,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page<Account>, Error> {
+        self.scan(move |connection| access::list_accounts(connection, after.as_deref(), limit))
+            .await
+    }
+
+    async fn token_metadata(
+        &self,
+        scope: &OwnerScope,
+        id: &TokenId,
+    ) -> Result<Option<TokenMetadata>, Error> {
+        let owner = scope.owner();
+        self.read(|connection| access::token_metadata(connection, (owner.uid(), &owner.name()), id))
+    }
+
+    async fn list_api_tokens(
+        &self,
+        scope: &OwnerScope,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page<TokenMetadata>, Error> {
+        let (owner, name) = (scope.owner().uid(), scope.owner().name());
+        self.scan(move |connection| {
+            access::list_api_tokens(connection, (owner, &name), after.as_deref(), limit)
+        })
+        .await
+    }
+
+    async fn list_role_bindings(
+        &self,
+        scope: &OwnerScope,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page<RoleBinding>, Error> {
+        let owner = scope.owner().uid();
+        self.scan(move |connection| {
+            access::list_role_bindings(connection, owner, after.as_deref(), limit)
+        })
+        .await
     }
 
     async fn credential(
@@ -248,14 +308,14 @@ impl Store for SqliteStore {
 
     async fn list_audit_entries(
         &self,
-        scope: &AccountScope,
+        scope: &OwnerScope,
         resource: Option<String>,
         after: u64,
         limit: usize,
     ) -> Result<Page<Linked>, Error> {
-        let account = scope.account().uid;
+        let owner = scope.owner().uid();
         self.scan(move |connection| {
-            read::list_audit_entries(connection, account, resource.as_deref(), after, limit)
+            read::list_audit_entries(connection, owner, resource.as_deref(), after, limit)
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! Who calls: an API token becomes a [`Caller`].
+//! Who calls: an API token, or the identity in a certificate, becomes a [`Caller`].
 
 use super::{Error, Vault};
 use crate::access::Caller;
@@ -23,7 +23,7 @@ impl Vault {
                     && self.clock.now() < stored.expire_time =>
             {
                 let actor = Actor { principal: token.id.principal(), peer };
-                Ok(Caller { actor, memberships: stored.memberships })
+                Ok(Caller { actor, standing: stored.standing })
             }
             _ => Err(Error::Unauthenticated),
         }
@@ -35,6 +35,6 @@ impl Vault {
         peer: String,
     ) -> Result<Caller, Error> {
         let actor = Actor { principal: id.to_string(), peer };
-        Ok(Caller { actor, memberships: Vec::new() })
+        Ok(Caller { actor, standing: self.store.standing(id).await? })
     }
 }

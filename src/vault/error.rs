@@ -38,6 +38,16 @@ pub enum Error {
         "no role of yours in this account allows {method}: ask an account-admin for one that does"
     )]
     RoleMissing { method: &'static str },
+    #[error("{method} is for operators of the vault: ask one")]
+    NotOperator { method: &'static str },
+    #[error("{0}")]
+    InvalidState(&'static str),
+    #[error(
+        "nobody could let anybody into this account any more: make another account-admin first"
+    )]
+    LastAdmin,
+    #[error("nobody could operate this vault any more: make another operator first")]
+    LastOperator,
     #[error("{name} does not exist, or you do not belong to its account")]
     NotFound { name: String },
     #[error("this {what} is taken: choose another, or use the resource that has it")]
@@ -53,6 +63,11 @@ pub enum Error {
          shown again: if that answer was lost, rotate under a new request_id"
     )]
     SecretAlreadyIssued { name: String, version: u64, time: Timestamp },
+    #[error(
+        "{name} was issued at {time} in the first answer to this request_id and is not shown again: if that \
+         answer was lost, revoke it and make another under a new request_id"
+    )]
+    TokenAlreadyIssued { name: String, time: Timestamp },
     #[error("the account is disabled: an operator can enable it")]
     AccountDisabled,
     #[error(
@@ -148,13 +163,18 @@ impl Error {
         match self {
             Self::InvalidField(_) => "INVALID_FIELD",
             Self::Unauthenticated => "UNAUTHENTICATED",
-            Self::RoleMissing { .. } => "ROLE_MISSING",
+            Self::RoleMissing { .. } | Self::NotOperator { .. } => "ROLE_MISSING",
+            Self::InvalidState(_) => "INVALID_STATE",
+            Self::LastAdmin => "LAST_ADMIN",
+            Self::LastOperator => "LAST_OPERATOR",
             Self::NotFound { .. } => "NOT_FOUND",
             Self::AlreadyExists { .. } => "ALREADY_EXISTS",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::EtagMismatch => "ETAG_MISMATCH",
             Self::VersionConflict => "VERSION_CONFLICT",
-            Self::SecretAlreadyIssued { .. } => "SECRET_ALREADY_ISSUED",
+            Self::SecretAlreadyIssued { .. } | Self::TokenAlreadyIssued { .. } => {
+                "SECRET_ALREADY_ISSUED"
+            }
             Self::AccountDisabled => "ACCOUNT_DISABLED",
             Self::UpstreamRejectedToken { .. } | Self::UpstreamNotPermitted => {
                 "UPSTREAM_REJECTED_TOKEN"

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{Error, Vault};
-use crate::access::AccountScope;
+use crate::access::{AccountScope, Authorized};
 use crate::audit::{Entry, Reason};
 use crate::credential::Credential;
 use crate::crypto;
@@ -66,7 +66,7 @@ impl Vault {
     /// a first run that ends in between is seen by one of the two, or by the commit.
     pub(super) async fn done_before(
         &self,
-        scope: &AccountScope,
+        scope: &impl Authorized,
         intent: &Intent,
     ) -> Result<Option<Done>, Error> {
         let Some(request) = &intent.request else { return Ok(None) };
@@ -79,7 +79,7 @@ impl Vault {
     /// Makes a change of `resource` durable together with its audit entry and its request id.
     pub(super) async fn commit(
         &self,
-        scope: &AccountScope,
+        scope: &impl Authorized,
         intent: &Intent,
         (resource_id, resource): (&ResourceId, Uid),
         change: Change,
@@ -144,9 +144,9 @@ impl Vault {
     }
 }
 
-fn once_key(scope: &AccountScope, request: &Request) -> OnceKey {
+fn once_key(scope: &impl Authorized, request: &Request) -> OnceKey {
     OnceKey {
-        account: scope.account().uid,
+        account: scope.owner_uid(),
         principal: scope.actor().principal.clone(),
         method: scope.method(),
         request_id: *request.id.as_bytes(),

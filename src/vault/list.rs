@@ -1,9 +1,13 @@
 //! Lists: pages in a fixed order, with tokens that fit only the list that they came from.
 
 use super::{Error, Vault};
+use crate::access::api_token::TokenMetadata;
+use crate::access::principal::RoleBinding;
 use crate::access::{
-    AccountScope, ListAuditEntries, ListCredentials, ListProviders, ListVerifications, Scope,
+    Authorized, ListAccounts, ListApiTokens, ListAuditEntries, ListCredentials, ListProviders,
+    ListRoleBindings, ListVerifications, OperatorScope, OwnerScope, Scope,
 };
+use crate::account::Account;
 use crate::audit::Linked;
 use crate::credential::{Credential, CredentialFilter};
 use crate::name::{Invalid, ResourceId};
@@ -71,10 +75,43 @@ impl Vault {
         })
     }
 
-    /// The account's audit entries, oldest first.
+    /// All accounts, ordered by name.
+    pub async fn list_accounts(
+        &self,
+        scope: &Scope<ListAccounts, OperatorScope>,
+        request: PageRequest,
+    ) -> Result<Listed<Account>, Error> {
+        let after = self.position(scope, &request)?;
+        let page = self.store.list_accounts(scope, after, request.size).await?;
+        self.listed(scope, &request, page, |last| last.id.as_str().to_owned())
+    }
+
+    /// What is known of the owner's tokens, ordered by name.
+    pub async fn list_api_tokens(
+        &self,
+        scope: &Scope<ListApiTokens, OwnerScope>,
+        request: PageRequest,
+    ) -> Result<Listed<TokenMetadata>, Error> {
+        let after = self.position(scope, &request)?;
+        let page = self.store.list_api_tokens(scope, after, request.size).await?;
+        self.listed(scope, &request, page, |last| last.name.id.to_string())
+    }
+
+    /// Who has which roles with the owner, ordered by principal.
+    pub async fn list_role_bindings(
+        &self,
+        scope: &Scope<ListRoleBindings, OwnerScope>,
+        request: PageRequest,
+    ) -> Result<Listed<RoleBinding>, Error> {
+        let after = self.position(scope, &request)?;
+        let page = self.store.list_role_bindings(scope, after, request.size).await?;
+        self.listed(scope, &request, page, |last| last.principal.to_string())
+    }
+
+    /// The owner's audit entries, oldest first.
     pub async fn list_audit_entries(
         &self,
-        scope: &Scope<ListAuditEntries>,
+        scope: &Scope<ListAuditEntries, OwnerScope>,
         resource: Option<String>,
         request: PageRequest,
     ) -> Result<Listed<Linked>, Error> {
@@ -86,7 +123,7 @@ impl Vault {
 
     fn position(
         &self,
-        scope: &AccountScope,
+        scope: &impl Authorized,
         request: &PageRequest,
     ) -> Result<Option<String>, Error> {
         if request.token.is_empty() {
@@ -103,7 +140,7 @@ impl Vault {
 
     fn listed<T>(
         &self,
-        scope: &AccountScope,
+        scope: &impl Authorized,
         request: &PageRequest,
         page: Page<T>,
         position: impl Fn(&T) -> String,
@@ -119,10 +156,10 @@ impl Vault {
 }
 
 /// What a page token is bound to: the list's method, its account and its other arguments.
-fn binding(scope: &AccountScope, request: &PageRequest) -> Vec<u8> {
+fn binding(scope: &impl Authorized, request: &PageRequest) -> Vec<u8> {
     let mut binding = scope.method().as_bytes().to_vec();
     binding.push(0);
-    binding.extend_from_slice(scope.account().uid.as_bytes());
+    binding.extend_from_slice(scope.owner_uid().as_bytes());
     binding.extend_from_slice(&request.arguments);
     binding
 }

@@ -1,5 +1,6 @@
 //! Bad input: each kind has its code, its reason and its field, and changes nothing.
 
+mod access;
 mod providers;
 
 use std::collections::BTreeMap;
@@ -486,6 +487,7 @@ async fn every_bad_input_has_its_answer_and_changes_nothing() {
     let vault = TestVault::start().await;
     let token = vault.token("acme", &[Role::AccountAdmin, Role::Verifier]).await;
     let acme = crate::support::Clients::new(&crate::support::channel(vault.address), &token);
+    vault.make_operator(&token).await;
     vault.token("other", &[Role::AccountAdmin]).await;
     vault.twilio.add_account(SID, TOKEN);
     let desk = CreateCredentialRequest { credential_id: "desk".to_owned(), ..create("alice") };
@@ -494,9 +496,17 @@ async fn every_bad_input_has_its_answer_and_changes_nothing() {
     let (state, connections) = (vault.state(), vault.twilio.connections());
     let log = acme.audit_log("acme").await;
 
-    let cases =
-        [names(), credentials(), providers::cases(), besides(), lists(), digests(), oversized()]
-            .concat();
+    let cases = [
+        names(),
+        credentials(),
+        access::cases(),
+        providers::cases(),
+        besides(),
+        lists(),
+        digests(),
+        oversized(),
+    ]
+    .concat();
     let mut met = std::collections::BTreeSet::new();
     for (number, (what, call, expected)) in cases.into_iter().enumerate() {
         let method = call.method();

@@ -13,6 +13,7 @@
 )]
 
 mod access;
+mod accounts;
 mod audit;
 mod bad_input;
 mod canary;

@@ -200,14 +200,26 @@ fn an_unknown_role_is_refused_with_the_list_of_roles() {
     let vault = Vault::init();
     let data = text(&vault.data);
     let create = ["tokens", "create", "--data-dir", data, "--account", "acme", "--role"];
-    for role in ["king", "operator", "", "Reader"] {
+    for role in ["king", "Operator", "", "Reader"] {
         let output = quickly(&[&create[..], &[role]].concat());
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && output.stdout.is_empty(), "{role}: {said}");
-        for known in ["reader", "rotator", "token-writer", "verifier", "auditor", "account-admin"] {
+        for known in [
+            "reader",
+            "rotator",
+            "token-writer",
+            "verifier",
+            "auditor",
+            "account-admin",
+            "operator",
+        ] {
             assert!(said.contains(known), "{role}: {known} is not in: {said}");
         }
     }
+    let says = ["operators belong to the vault", "leave --account out"];
+    refused("an operator of an account", &[&create[..], &["operator"]].concat(), &says);
+    let nowhere = ["tokens", "create", "--data-dir", data, "--role", "reader"];
+    refused("a reader of nothing", &nowhere, &["--account ACCOUNT"]);
     let says = ["account A/b", "lower-case"];
     let create = ["tokens", "create", "--data-dir", data, "--account", "A/b", "--role", "reader"];
     refused("an account that is none", &create, &says);

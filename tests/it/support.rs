@@ -16,17 +16,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use credvault::access::{LocalOperator, Role};
+use credvault::access::principal::Principal;
+use credvault::access::{LocalOperator, Owner, Role};
 use credvault::clock::{Clock, MockClock};
 use credvault::config::{ServeOptions, StoreOptions};
+use credvault::grpc::proto::access_service_client::AccessServiceClient;
 use credvault::grpc::proto::audit_service_client::AuditServiceClient;
 use credvault::grpc::proto::credential_service_client::CredentialServiceClient;
 use credvault::grpc::proto::provider_service_client::ProviderServiceClient;
 use credvault::grpc::proto::use_service_client::UseServiceClient;
-use credvault::name::ResourceId;
+use credvault::name::{OwnerName, ResourceId};
 use credvault::server::{self, Purpose, StopSignal};
 use credvault::upstream::Network;
-use credvault::vault::Vault;
+use credvault::vault::{Intent, Vault};
 use fake_twilio::FakeTwilio;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
@@ -60,6 +62,7 @@ pub(crate) struct Clients {
     pub(crate) providers: ProviderServiceClient<Wire>,
     pub(crate) uses: UseServiceClient<Wire>,
     pub(crate) audit: AuditServiceClient<Wire>,
+    pub(crate) access: AccessServiceClient<Wire>,
 }
 
 impl Clients {
@@ -69,7 +72,8 @@ impl Clients {
             credentials: CredentialServiceClient::new(wire.clone()),
             providers: ProviderServiceClient::new(wire.clone()),
             uses: UseServiceClient::new(wire.clone()),
-            audit: AuditServiceClient::new(wire),
+            audit: AuditServiceClient::new(wire.clone()),
+            access: AccessServiceClient::new(wire),
         }
     }
 }
@@ -162,10 +166,29 @@ impl TestVault {
 
     /// A new token with `roles` in `account`.
     pub(crate) async fn token(&self, account: &str, roles: &[Role]) -> String {
-        let account = ResourceId::parse(account).unwrap();
+        let account = OwnerName::Account(ResourceId::parse(account).unwrap());
+        self.token_of(&account, roles).await
+    }
+
+    /// Clients of an operator.
+    pub(crate) async fn operator(&self) -> Clients {
+        let token = self.token_of(&OwnerName::Vault, &[Role::Operator]).await;
+        Clients::new(&channel(self.address), &token)
+    }
+
+    /// Makes the holder of a token an operator as well.
+    pub(crate) async fn make_operator(&self, token: &str) {
+        let scope = LocalOperator::beside_the_store().owner_scope(Owner::Vault);
+        let principal = format!("token:{}", token.split('_').nth(1).unwrap());
+        let principal = Principal::parse(&principal).unwrap();
+        let (roles, intent) = (vec![Role::Operator], Intent::default());
+        self.vault.set_role_binding(&scope, principal, roles, &intent).await.unwrap();
+    }
+
+    async fn token_of(&self, owner: &OwnerName, roles: &[Role]) -> String {
         let operator = LocalOperator::beside_the_store();
         let lifetime = SignedDuration::from_hours(24 * 30);
-        let token = self.vault.add_api_token(&operator, &account, roles, lifetime).await.unwrap();
+        let token = self.vault.add_api_token(&operator, owner, roles, lifetime).await.unwrap();
         exposed(&token.to_text())
     }
 

@@ -21,6 +21,10 @@ fn every_error() -> Vec<(Error, Code, &'static str, bool)> {
         version: 7,
         time: Timestamp::UNIX_EPOCH,
     };
+    let token = Error::TokenAlreadyIssued {
+        name: "vault/apiTokens/0123".to_owned(),
+        time: Timestamp::UNIX_EPOCH,
+    };
     let limited = Error::UpstreamRateLimited { retry_after: Duration::from_secs(7) };
     let resting = Error::UpstreamCircuitOpen { retry_after: Duration::from_secs(30) };
     let tried = Error::RateLimited { on: "provider", retry_after: Duration::from_secs(2) };
@@ -34,12 +38,22 @@ fn every_error() -> Vec<(Error, Code, &'static str, bool)> {
             "ROLE_MISSING",
             false,
         ),
+        (
+            Error::NotOperator { method: "CreateAccount" },
+            Code::PermissionDenied,
+            "ROLE_MISSING",
+            false,
+        ),
+        (Error::InvalidState("do x"), Code::FailedPrecondition, "INVALID_STATE", false),
+        (Error::LastAdmin, Code::FailedPrecondition, "LAST_ADMIN", false),
+        (Error::LastOperator, Code::FailedPrecondition, "LAST_OPERATOR", false),
         (not_found, Code::NotFound, "NOT_FOUND", false),
         (Error::AlreadyExists { what: "id" }, Code::AlreadyExists, "ALREADY_EXISTS", false),
         (Error::RequestIdReused, Code::AlreadyExists, "REQUEST_ID_REUSED", false),
         (Error::EtagMismatch, Code::Aborted, "ETAG_MISMATCH", false),
         (Error::VersionConflict, Code::Aborted, "VERSION_CONFLICT", false),
         (issued, Code::FailedPrecondition, "SECRET_ALREADY_ISSUED", false),
+        (token, Code::FailedPrecondition, "SECRET_ALREADY_ISSUED", false),
         (Error::AccountDisabled, Code::FailedPrecondition, "ACCOUNT_DISABLED", false),
         (
             Error::UpstreamRejectedToken { works_in: Some("ie1") },
@@ -87,35 +101,40 @@ fn number(error: &Error) -> usize {
         Error::InvalidField(_) => 0,
         Error::Unauthenticated => 1,
         Error::RoleMissing { .. } => 2,
-        Error::NotFound { .. } => 3,
-        Error::AlreadyExists { .. } => 4,
-        Error::RequestIdReused => 5,
-        Error::EtagMismatch => 6,
-        Error::VersionConflict => 7,
-        Error::SecretAlreadyIssued { .. } => 8,
-        Error::AccountDisabled => 9,
-        Error::UpstreamRejectedToken { .. } => 10,
-        Error::UpstreamNotPermitted => 11,
-        Error::UpstreamAccountInactive => 12,
-        Error::UpstreamAccountNotFound => 13,
-        Error::UpstreamSidMismatch => 14,
-        Error::UpstreamRateLimited { .. } => 15,
-        Error::UpstreamError => 16,
-        Error::UpstreamTimeout => 17,
-        Error::UpstreamUnreachable => 18,
-        Error::UpstreamTls => 19,
-        Error::UpstreamRedirect => 20,
-        Error::UpstreamProtocol => 21,
-        Error::UpstreamBlockedAddress => 22,
-        Error::UpstreamCircuitOpen { .. } => 23,
-        Error::UpstreamAtCapacity => 24,
-        Error::RateLimited { .. } => 25,
-        Error::Overloaded => 26,
-        Error::StorageFull(_) => 27,
-        Error::StorageUnavailable(_) => 28,
-        Error::DeadlineExceeded => 29,
-        Error::RecordDamaged(_) => 30,
-        Error::Internal(_) => 31,
+        Error::NotOperator { .. } => 3,
+        Error::InvalidState(_) => 4,
+        Error::LastAdmin => 5,
+        Error::LastOperator => 6,
+        Error::NotFound { .. } => 7,
+        Error::AlreadyExists { .. } => 8,
+        Error::RequestIdReused => 9,
+        Error::EtagMismatch => 10,
+        Error::VersionConflict => 11,
+        Error::SecretAlreadyIssued { .. } => 12,
+        Error::TokenAlreadyIssued { .. } => 13,
+        Error::AccountDisabled => 14,
+        Error::UpstreamRejectedToken { .. } => 15,
+        Error::UpstreamNotPermitted => 16,
+        Error::UpstreamAccountInactive => 17,
+        Error::UpstreamAccountNotFound => 18,
+        Error::UpstreamSidMismatch => 19,
+        Error::UpstreamRateLimited { .. } => 20,
+        Error::UpstreamError => 21,
+        Error::UpstreamTimeout => 22,
+        Error::UpstreamUnreachable => 23,
+        Error::UpstreamTls => 24,
+        Error::UpstreamRedirect => 25,
+        Error::UpstreamProtocol => 26,
+        Error::UpstreamBlockedAddress => 27,
+        Error::UpstreamCircuitOpen { .. } => 28,
+        Error::UpstreamAtCapacity => 29,
+        Error::RateLimited { .. } => 30,
+        Error::Overloaded => 31,
+        Error::StorageFull(_) => 32,
+        Error::StorageUnavailable(_) => 33,
+        Error::DeadlineExceeded => 34,
+        Error::RecordDamaged(_) => 35,
+        Error::Internal(_) => 36,
     }
 }
 
@@ -149,13 +168,13 @@ fn details_say_which_field_when_to_retry_and_what_was_issued() {
         ("credential.realm", "must be x")
     );
 
-    let details = errors.nth(7).unwrap().get_error_details();
+    let details = errors.nth(11).unwrap().get_error_details();
     let metadata = &details.error_info().unwrap().metadata;
     assert_eq!(metadata["name"], "accounts/acme/credentials/desk");
     assert_eq!(metadata["version"], "7");
     assert_eq!(metadata["time"], "1970-01-01T00:00:00Z");
 
-    for (skipped, seconds) in [(6, 7), (7, 30), (1, 2)] {
+    for (skipped, seconds) in [(7, 7), (7, 30), (1, 2)] {
         let details = errors.nth(skipped).unwrap().get_error_details();
         let delay = details.retry_info().unwrap().retry_delay;
         assert_eq!(delay, Some(Duration::from_secs(seconds)));

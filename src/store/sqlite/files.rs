@@ -14,8 +14,11 @@ use crate::defect::{Defect, planted};
 use crate::store::{Identity, OpenError};
 
 /// One migration a file, applied in order and never changed once released.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("0001_foundation.sql"), include_str!("0002_verifications.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("0001_foundation.sql"),
+    include_str!("0002_verifications.sql"),
+    include_str!("0003_access.sql"),
+];
 
 /// Below it, two connections in WAL mode can lose committed writes (sqlite.org/wal.html#walresetbug).
 const OLDEST_SQLITE: i32 = 3_051_003;

@@ -4,17 +4,14 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
-use crate::access::api_token::TokenId;
-use crate::access::{AccountScope, Membership, Role};
+use crate::access::AccountScope;
 use crate::account::Account;
 use crate::audit::{Actor, Entry, Link, Linked};
 use crate::credential::{Credential, CredentialFilter, Description, Labels, Realm, Username};
 use crate::crypto::{Sealed, SealedRoot};
 use crate::name::{CredentialName, ProviderName, ResourceId, Uid};
 use crate::provider::{DisplayName, Provider, ProviderFilter};
-use crate::store::{
-    Done, Identity, OnceKey, Page, StoredApiToken, StoredCredential, StoredProvider,
-};
+use crate::store::{Done, Identity, OnceKey, Page, StoredCredential, StoredProvider};
 
 /// A page ends early at this size, so that an answer stays below 1 MiB.
 const PAGE_BYTES: usize = 768 * 1024;
@@ -31,39 +28,6 @@ pub(super) fn identity(connection: &Connection) -> Result<Identity> {
             create_time: time(row, 3)?,
         })
     })
-}
-
-pub(super) fn api_token(connection: &Connection, id: &TokenId) -> Result<Option<StoredApiToken>> {
-    let sql = "SELECT t.hash, t.expire_time, t.revoke_time, a.uid, a.id, a.disabled, a.create_time, b.role
-        FROM api_token t
-        LEFT JOIN role_binding b ON b.principal = 'token:' || t.id
-        LEFT JOIN account a ON a.uid = b.account
-        WHERE t.id = ?1
-        ORDER BY b.account";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([id.to_string()])?;
-    let mut found: Option<StoredApiToken> = None;
-    while let Some(row) = rows.next()? {
-        let token = match &mut found {
-            Some(token) => token,
-            none => none.insert(StoredApiToken {
-                hash: row.get(0)?,
-                expire_time: time(row, 1)?,
-                revoke_time: optional_time(row, 2)?,
-                memberships: Vec::new(),
-            }),
-        };
-        let Some(role) = row.get::<_, Option<String>>(7)? else { continue };
-        let role = Role::parse(&role).ok_or_else(|| wrong(7, "an unknown role"))?;
-        let account = uid(row, 3)?;
-        match token.memberships.last_mut() {
-            Some(membership) if membership.account.uid == account => membership.roles.push(role),
-            _ => token
-                .memberships
-                .push(Membership { account: self::account(row, 3)?, roles: vec![role] }),
-        }
-    }
-    Ok(found)
 }
 
 const CREDENTIAL: &str =
@@ -296,7 +260,7 @@ pub(super) fn done(connection: &Connection, key: &OnceKey, now: Timestamp) -> Re
     })
 }
 
-fn one<T>(
+pub(super) fn one<T>(
     connection: &Connection,
     sql: &str,
     arguments: impl Params,
@@ -341,11 +305,11 @@ pub(super) fn resource_id(row: &Row<'_>, column: usize) -> Result<ResourceId> {
     parsed(row, column, ResourceId::parse)
 }
 
-fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
     Timestamp::from_microsecond(row.get(column)?).map_err(|_| wrong(column, "a time out of range"))
 }
 
-fn optional_time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>> {
+pub(super) fn optional_time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>> {
     match row.get::<_, Option<i64>>(column)? {
         Some(_) => time(row, column).map(Some),
         None => Ok(None),
@@ -360,7 +324,7 @@ fn sealed(row: &Row<'_>, column: usize) -> Result<Sealed> {
     Sealed::from_bytes(row.get(column)?).map_err(|_| wrong(column, "not a sealed record"))
 }
 
-fn parsed<T>(
+pub(super) fn parsed<T>(
     row: &Row<'_>,
     column: usize,
     parse: impl FnOnce(&str) -> std::result::Result<T, crate::name::Invalid>,
@@ -375,10 +339,10 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize)
 }
 
 /// A column that does not hold what it should. Says what was expected, never what is there.
-fn wrong(column: usize, expected: &'static str) -> rusqlite::Error {
+pub(super) fn wrong(column: usize, expected: &'static str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Null, expected.into())
 }
 
-fn not_sql(error: serde_json::Error) -> rusqlite::Error {
+pub(super) fn not_sql(error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure(error.into())
 }

@@ -2,9 +2,6 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
-use crate::access::Role;
-use crate::access::api_token::TokenId;
-use crate::account::Account;
 use crate::audit::{self, Chain, Entry};
 use crate::credential::Credential;
 use crate::name::{ResourceId, Uid};
@@ -13,7 +10,7 @@ use crate::store::{
     Change, Done, Error, OnceKey, Record, StoredCredential, StoredProvider, Taken, Write,
 };
 
-use super::{read, verifications};
+use super::{access, read, verifications};
 
 /// Performs `write`. On an error the caller rolls back to the savepoint.
 pub(super) fn apply(
@@ -26,38 +23,50 @@ pub(super) fn apply(
     {
         return Err(Error::Repeated(done));
     }
-    let news = change(connection, write.account, &write.change, now)?;
-    match &write.record {
-        Record::Audit(entry) if news => append(connection, &write.chain, entry)?,
-        Record::Audit(entry) => {
-            // What it says of a change did not come true.
-            let detail = "a later verification is known".to_owned();
+    let instead = change(connection, write.account, &write.change, now)?;
+    match (&write.record, instead) {
+        (Record::Audit(entry), None) => append(connection, &write.chain, entry)?,
+        (Record::Audit(entry), Some(detail)) => {
             append(connection, &write.chain, &Entry { detail, ..Entry::clone(entry) })?;
         }
-        Record::History => {}
+        (Record::History, _) => {}
     }
     write.once.as_ref().map_or(Ok(()), |(key, done)| remember(connection, key, done))
 }
 
-/// Returns whether it is news: a verification that came late is none.
+/// Returns what the audit entry says instead, where only the store knows it.
 fn change(
     connection: &Connection,
     account: Uid,
     change: &Change,
     now: jiff::Timestamp,
-) -> Result<bool, Error> {
+) -> Result<Option<String>, Error> {
     let made = match change {
         Change::AuditOnly => Ok(()),
-        Change::AddApiToken { account, token, hash, expire_time, roles } => {
-            add_api_token(connection, account, token, hash, *expire_time, roles)
+        Change::CreateAccount(new) => access::create_account(connection, new),
+        Change::SetAccountDisabled { account, disabled } => {
+            access::set_disabled(connection, *account, *disabled)
         }
-        Change::RevokeApiToken { token, time } => {
-            let rows = execute(
-                connection,
-                "UPDATE api_token SET revoke_time = coalesce(revoke_time, ?2) WHERE id = ?1",
-                params![token.to_string(), time.as_microsecond()],
-            )?;
-            exactly_one(rows)
+        Change::DeleteAccount(old) => {
+            return access::delete_account(connection, old.uid).map(Some);
+        }
+        Change::CreateApiToken { token, hash, first_admin } => {
+            access::create_token(connection, account, (token, hash), *first_admin)
+        }
+        Change::RevokeApiToken { token, time, keep_last_admin } => {
+            access::keeping_last_admin(connection, account, now, *keep_last_admin, || {
+                access::revoke_token(connection, account, token, *time)
+            })
+        }
+        Change::SetRoleBinding { binding, keep_last_admin } => {
+            access::keeping_last_admin(connection, account, now, *keep_last_admin, || {
+                access::set_binding(connection, account, binding)
+            })
+        }
+        Change::DeleteRoleBinding { principal, keep_last_admin } => {
+            access::keeping_last_admin(connection, account, now, *keep_last_admin, || {
+                access::delete_binding(connection, account, principal)
+            })
         }
         Change::CreateCredential(new) => insert_credential(connection, account, new),
         Change::ReplaceCredential { expect, new } => {
@@ -72,7 +81,9 @@ fn change(
             replace_provider(connection, account, *expect, new)
         }
         Change::RecordVerification(provider) => {
-            return verifications::store_latest(connection, account, provider, now);
+            let news = verifications::store_latest(connection, account, provider, now)?;
+            // What the entry says of a change did not come true.
+            return Ok((!news).then(|| "a later verification is known".to_owned()));
         }
         Change::DeleteProvider(provider) => {
             let Provider { uid, name, revision, .. } = provider;
@@ -80,38 +91,7 @@ fn change(
             verifications::delete_history(connection, *uid)
         }
     };
-    made.map(|()| true)
-}
-
-fn add_api_token(
-    connection: &Connection,
-    account: &Account,
-    token: &TokenId,
-    hash: &[u8; 32],
-    expire_time: jiff::Timestamp,
-    roles: &[Role],
-) -> Result<(), Error> {
-    let create_time = account.create_time.as_microsecond();
-    execute(
-        connection,
-        "INSERT INTO account (uid, id, disabled, create_time) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (id) DO NOTHING",
-        params![account.uid.as_bytes(), account.id.as_str(), account.disabled, create_time],
-    )?;
-    execute(
-        connection,
-        "INSERT INTO api_token (id, hash, create_time, expire_time) VALUES (?1, ?2, ?3, ?4)",
-        params![token.to_string(), hash, create_time, expire_time.as_microsecond()],
-    )?;
-    for role in roles {
-        execute(
-            connection,
-            "INSERT INTO role_binding (principal, account, role)
-             SELECT ?1, uid, ?2 FROM account WHERE id = ?3",
-            params![token.principal(), role.as_str(), account.id.as_str()],
-        )?;
-    }
-    Ok(())
+    made.map(|()| None)
 }
 
 fn insert_credential(

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use credvault::access::api_token::TokenId;
+use credvault::access::api_token::{ApiTokenName, TokenId, TokenMetadata};
 use credvault::access::{
-    self, AccountScope, Caller, CreateCredential, LocalOperator, Membership, Role,
+    self, AccountScope, Caller, CreateAccount, CreateApiToken, CreateCredential, ListAuditEntries,
+    LocalOperator, Owner, OwnerScope, Role,
 };
 use credvault::account::Account;
 use credvault::audit::{self, Actor, Chain, Entry, Linked};
@@ -91,22 +92,47 @@ pub(crate) async fn add_token(
     roles: &[Role],
 ) -> Caller {
     let token = TokenId::from_random(token);
-    let change = Change::AddApiToken {
-        account: Account {
-            uid: Uid::from_bytes(random::bytes().unwrap()),
-            id: id(account),
-            disabled: false,
-            create_time: time("2026-01-02T00:00:00Z"),
-        },
-        token: token.clone(),
-        hash: [7; 32],
-        expire_time: time("2030-01-01T00:00:00Z"),
-        roles: roles.to_vec(),
-    };
     let operator = LocalOperator::beside_the_store();
-    store.commit(Write::by_operator(&operator, change, entry("CreateApiToken"))).await.unwrap();
+    let scope = operator.scope::<CreateAccount>();
+    let account = match store.account(&scope, &id(account)).await.unwrap() {
+        Some(account) => account,
+        None => add_account(store, account, false).await,
+    };
+    let scope = operator.owner_scope::<CreateApiToken>(Owner::Account(account));
+    let change = Change::CreateApiToken {
+        token: metadata(&scope, token.clone(), roles),
+        hash: [7; 32],
+        first_admin: false,
+    };
+    store.commit(Write::new(&scope, change, entry("CreateApiToken"), None)).await.unwrap();
     let stored = store.api_token(&token).await.unwrap().unwrap();
-    Caller { actor: actor(&token.principal()), memberships: stored.memberships }
+    Caller { actor: actor(&token.principal()), standing: stored.standing }
+}
+
+/// What is known of a token that is good for years.
+pub(crate) fn metadata(scope: &OwnerScope, token: TokenId, roles: &[Role]) -> TokenMetadata {
+    TokenMetadata {
+        name: ApiTokenName { owner: scope.owner().name(), id: token },
+        display_name: DisplayName::parse("").unwrap(),
+        roles: roles.to_vec(),
+        create_time: time("2026-01-02T00:00:00Z"),
+        expire_time: time("2030-01-01T00:00:00Z"),
+        revoke_time: None,
+    }
+}
+
+/// Stores an account without anything in it.
+pub(crate) async fn add_account(store: &dyn Store, name: &str, disabled: bool) -> Account {
+    let account = Account {
+        uid: Uid::from_bytes(random::bytes().unwrap()),
+        id: id(name),
+        disabled,
+        create_time: time("2026-01-02T00:00:00Z"),
+    };
+    let scope = LocalOperator::beside_the_store().scope::<CreateAccount>();
+    let change = Change::CreateAccount(account.clone());
+    store.commit(Write::new(&scope, change, entry("CreateAccount"), None)).await.unwrap();
+    account
 }
 
 /// The scope of an admin of an account, which is made if it does not exist.
@@ -116,16 +142,11 @@ pub(crate) async fn scope(store: &dyn Store, account: &str) -> AccountScope {
     authorized(&caller, account)
 }
 
-/// A scope that shows the vault's own chain as if it were an account's. Nobody has one outside of tests.
-pub(crate) fn vault_scope() -> AccountScope {
-    let account = Account {
-        uid: Chain::of_vault().uid(),
-        id: id("vault"),
-        disabled: false,
-        create_time: Timestamp::UNIX_EPOCH,
-    };
-    let memberships = vec![Membership { account, roles: vec![Role::AccountAdmin] }];
-    authorized(&Caller { actor: actor("token:vault"), memberships }, "vault")
+/// The right to read a chain: an account's, or without one the vault's.
+pub(crate) fn audit_scope(scope: Option<&AccountScope>) -> OwnerScope {
+    let owner = scope.map_or(Owner::Vault, |scope| Owner::Account(scope.account().clone()));
+    let scope = LocalOperator::beside_the_store().owner_scope::<ListAuditEntries>(owner);
+    OwnerScope::clone(&scope)
 }
 
 fn authorized(caller: &Caller, account: &str) -> AccountScope {
@@ -164,11 +185,15 @@ pub(crate) fn entry(method: &str) -> Entry {
     }
 }
 
-/// All entries of the scope's chain, page by page; each must follow from the one before.
+/// All entries of an account's chain, page by page; each must follow from the one before.
 pub(crate) async fn chain(store: &dyn Store, scope: &AccountScope) -> Vec<Linked> {
-    let account = scope.account();
-    let vault = Chain::of_vault();
-    let chain = if account.uid == vault.uid() { vault } else { Chain::of_account(account) };
+    chain_of(store, Some(scope)).await
+}
+
+/// The same of the vault's chain, without a scope.
+pub(crate) async fn chain_of(store: &dyn Store, scope: Option<&AccountScope>) -> Vec<Linked> {
+    let chain = scope.map_or_else(Chain::of_vault, |scope| Chain::of_account(scope.account()));
+    let scope = &audit_scope(scope);
     let mut entries: Vec<Linked> = Vec::new();
     for _ in 0..100 {
         let after = entries.last().map_or(0, |last| last.link.sequence);

@@ -18,8 +18,8 @@ use futures_util::future::join_all;
 use jiff::SignedDuration;
 
 use super::samples::{
-    Home, add_token, all_credentials, chain, create, credential, entry, id, ids, labels, next,
-    provider, realm, replace, scope, time, username, vault_scope, verification, write,
+    Home, add_token, all_credentials, audit_scope, chain, chain_of, create, credential, entry, id,
+    ids, labels, next, provider, realm, replace, scope, time, username, verification, write,
 };
 use super::verifications::{
     a_new_token_or_trunk_takes_its_verification_along,
@@ -98,12 +98,13 @@ async fn tokens_and_their_roles_read_back(home: &Home) {
     let first = add_token(&*store, [1; 12], "acme", &[Role::Reader, Role::Verifier]).await;
     let second = add_token(&*store, [2; 12], "acme", &[Role::Auditor]).await;
     let other = add_token(&*store, [3; 12], "other", &[Role::Reader]).await;
-    assert_eq!(first.memberships.len(), 1);
-    let membership = &first.memberships[0];
+    assert!(!first.standing.operator);
+    assert_eq!(first.standing.memberships.len(), 1);
+    let membership = &first.standing.memberships[0];
     assert_eq!((membership.account.id.as_str(), membership.account.disabled), ("acme", false));
     assert_eq!(membership.roles.len(), 2);
     assert!([Role::Reader, Role::Verifier].iter().all(|role| membership.roles.contains(role)));
-    let account = |caller: &Caller| caller.memberships[0].account.uid;
+    let account = |caller: &Caller| caller.standing.memberships[0].account.uid;
     assert_eq!(account(&first), account(&second), "an account that exists is kept");
     assert_ne!(account(&first), account(&other));
 
@@ -111,7 +112,7 @@ async fn tokens_and_their_roles_read_back(home: &Home) {
     let stored = store.api_token(&TokenId::from_random([1; 12])).await.unwrap().unwrap();
     assert_eq!((stored.hash, stored.revoke_time), ([7; 32], None));
     assert_eq!(stored.expire_time, time("2030-01-01T00:00:00Z"));
-    assert_eq!(stored.memberships, first.memberships);
+    assert_eq!(stored.standing, first.standing);
     assert!(store.api_token(&TokenId::from_random([9; 12])).await.unwrap().is_none());
 }
 
@@ -335,17 +336,18 @@ async fn each_chain_is_its_own_and_without_gaps(home: &Home) {
         store.commit(Write::refusal(acme_chain.clone(), acts("acme refused"))).await.unwrap();
     }
     let store = home.reopen(store).await;
-    // Two entries of the vault's are of the tokens that the scopes were made from.
+    // Four entries of the vault's are of the accounts and tokens that the scopes were made from.
     for (scope, name, length) in
-        [(&acme, "acme", 10), (&other, "other", 5), (&vault_scope(), "vault", 7)]
+        [(Some(&acme), "acme", 10), (Some(&other), "other", 5), (None, "vault", 9)]
     {
-        let entries = chain(&*store, scope).await;
+        let entries = chain_of(&*store, scope).await;
         assert_eq!(entries.len(), length, "{name}");
         let acts = entries.iter().filter(|linked| linked.entry.method == "Act");
         assert!(acts.clone().count() >= 5);
         assert!(acts.clone().all(|linked| linked.entry.reason.starts_with(name)), "{name}");
     }
     let resource = Some("accounts/acme/credentials/none".to_owned());
+    let acme = audit_scope(Some(&acme));
     let page = store.list_audit_entries(&acme, resource, 0, 9).await.unwrap();
     assert!(page.items.is_empty() && !page.more);
     let page = store.list_audit_entries(&acme, None, 3, 4).await.unwrap();

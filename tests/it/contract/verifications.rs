@@ -1,8 +1,6 @@
 //! What every store promises of verifications. The list of tests, and of stores, is in `store.rs`.
 
-use credvault::access::api_token::TokenId;
-use credvault::access::{AccountScope, LocalOperator, Worker};
-use credvault::account::Account;
+use credvault::access::{AccountScope, Worker};
 use credvault::audit::Entry;
 use credvault::name::Uid;
 use credvault::provider::twilio::{CredentialListSid, Trunk, TrunkSid};
@@ -10,7 +8,9 @@ use credvault::provider::{CheckStatus, DisplayName, Kind, Provider, Status, Veri
 use credvault::store::{Change, Error, Store, StoredProvider, Write};
 use jiff::{SignedDuration, Timestamp};
 
-use super::samples::{Home, chain, entry, id, provider, scope, time, verification, write};
+use super::samples::{
+    Home, add_account, chain, entry, id, provider, scope, time, verification, write,
+};
 
 /// The n-th minute after noon.
 fn minute(n: i64) -> Timestamp {
@@ -260,23 +260,6 @@ pub(super) async fn a_new_token_or_trunk_takes_its_verification_along(home: &Hom
     assert_eq!(read.provider, first);
 }
 
-/// Makes an account that is disabled from the start.
-async fn disabled_account(store: &dyn Store) -> Account {
-    let create_time = time("2026-01-02T00:00:00Z");
-    let account =
-        Account { uid: Uid::from_bytes([8; 16]), id: id("closed"), disabled: true, create_time };
-    let change = Change::AddApiToken {
-        account: account.clone(),
-        token: TokenId::from_random([8; 12]),
-        hash: [7; 32],
-        expire_time: time("2030-01-01T00:00:00Z"),
-        roles: Vec::new(),
-    };
-    let operator = LocalOperator::beside_the_store();
-    store.commit(Write::by_operator(&operator, change, entry("CreateApiToken"))).await.unwrap();
-    account
-}
-
 pub(super) async fn providers_of_all_accounts_are_walked_through_by_uid(home: &Home) {
     let store = home.create();
     let worker = Worker::verifier();
@@ -294,7 +277,7 @@ pub(super) async fn providers_of_all_accounts_are_walked_through_by_uid(home: &H
         expected.push((scope.account().clone(), new.provider.name.id, new.provider.uid));
     }
     // Those of an account that is disabled are left out, also where they would fill a page.
-    let closed = disabled_account(&*store).await;
+    let closed = add_account(&*store, "closed", true).await;
     for number in [0, 1, 3, 1 << 64, u128::MAX] {
         let mut new = provider(&format!("closed-{}", number % 10), 1);
         (new.provider.uid, new.provider.name.account) = (uid(number ^ (1 << 32)), id("closed"));

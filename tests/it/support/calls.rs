@@ -59,6 +59,19 @@ calls! {
     DeleteProvider: providers.delete_provider(DeleteProviderRequest);
     VerifySipDigest: uses.verify_sip_digest(VerifySipDigestRequest);
     ListAuditEntries: audit.list_audit_entries(ListAuditEntriesRequest);
+    CreateAccount: access.create_account(CreateAccountRequest);
+    GetAccount: access.get_account(GetAccountRequest);
+    ListAccounts: access.list_accounts(ListAccountsRequest);
+    DisableAccount: access.disable_account(DisableAccountRequest);
+    EnableAccount: access.enable_account(EnableAccountRequest);
+    DeleteAccount: access.delete_account(DeleteAccountRequest);
+    CreateApiToken: access.create_api_token(CreateApiTokenRequest);
+    GetApiToken: access.get_api_token(GetApiTokenRequest);
+    ListApiTokens: access.list_api_tokens(ListApiTokensRequest);
+    RevokeApiToken: access.revoke_api_token(RevokeApiTokenRequest);
+    SetRoleBinding: access.set_role_binding(SetRoleBindingRequest);
+    ListRoleBindings: access.list_role_bindings(ListRoleBindingsRequest);
+    DeleteRoleBinding: access.delete_role_binding(DeleteRoleBindingRequest);
 }
 
 impl Clients {

@@ -24,7 +24,7 @@ use credvault::crypto::Sealer;
 use credvault::crypto::kek_source::{KekSource as _, KeyFile};
 use credvault::digest::{Algorithm, Digest, Method, Nonce, Response, Uri};
 use credvault::grpc::proto::{CreateCredentialRequest, Credential};
-use credvault::name::ResourceId;
+use credvault::name::{OwnerName, ResourceId};
 use credvault::secret::PasswordLength;
 use credvault::store::{self, Location, Store};
 use credvault::vault::{Error, Intent, PageRequest, TokenLimits, Vault};
@@ -265,7 +265,8 @@ async fn read_everything(
     {
         outcome = outcome.max(refused(&error)?);
     }
-    if let Ok(scope) = vault.authorize::<ListAuditEntries>(caller, acme, name).await
+    let owner = OwnerName::Account(acme.clone());
+    if let Ok(scope) = vault.authorize_owner::<ListAuditEntries>(caller, &owner, name).await
         && let Err(error) = vault.list_audit_entries(&scope, None, page()).await
     {
         outcome = outcome.max(refused(&error)?);

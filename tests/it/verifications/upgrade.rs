@@ -1,15 +1,25 @@
 //! A provider that was stored before verifications had checks of trunks, regions and a history.
 
-use credvault::grpc::proto::VerificationStatus;
+use credvault::access::Role;
+use credvault::grpc::proto::{ListApiTokensRequest, VerificationStatus};
 use jiff::SignedDuration;
 
 use super::{account, history, status};
 use crate::providers::{SID, TOKEN, TOKEN_2, create_provider, display_name};
-use crate::support::TestVault;
 use crate::support::database::alter;
+use crate::support::{Clients, TestVault, channel};
 
-/// Takes back what 0002 added, and what the first version did not write.
+/// Takes back what 0003 and 0002 changed, and what the first version did not write.
 const AS_BEFORE: &str = "
+    DROP INDEX api_token_by_account;
+    ALTER TABLE api_token DROP COLUMN account;
+    ALTER TABLE api_token DROP COLUMN display_name;
+    CREATE TABLE old_binding (
+        principal TEXT NOT NULL, account BLOB NOT NULL REFERENCES account (uid), role TEXT NOT NULL,
+        PRIMARY KEY (principal, account, role)) STRICT, WITHOUT ROWID;
+    INSERT INTO old_binding SELECT principal, account, role FROM role_binding;
+    DROP TABLE role_binding;
+    ALTER TABLE old_binding RENAME TO role_binding;
     DROP TABLE provider_verification;
     DROP INDEX provider_by_uid;
     ALTER TABLE provider DROP COLUMN token_kind;
@@ -24,8 +34,13 @@ async fn a_provider_of_the_first_version_is_verified_like_any_other() {
     vault.twilio.add_account(SID, TOKEN);
     let acme = vault.acme().await;
     let old = acme.create_provider(create_provider("main")).await.unwrap();
+    let token = vault.token("acme", &[Role::AccountAdmin]).await;
     let vault = vault.restart_after(|database| alter(database, AS_BEFORE)).await;
-    let acme = vault.acme().await;
+    // A token of before opens what it opened, and belongs to its account.
+    let acme = Clients::new(&channel(vault.address), &token);
+    let tokens = ListApiTokensRequest { parent: "accounts/acme".to_owned(), ..Default::default() };
+    let tokens = acme.access.clone().list_api_tokens(tokens).await.unwrap().into_inner().api_tokens;
+    assert!(tokens.iter().any(|each| token.contains(each.name.rsplit('/').next().unwrap())));
 
     let read = acme.get_provider(&old.name).await.unwrap();
     assert_eq!((status(&read), account(&read)), (VerificationStatus::Verified, account(&old)));

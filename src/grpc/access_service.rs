@@ -1,0 +1,198 @@
+//! `AccessService`.
+
+use tonic::{Request, Response, Status};
+
+use super::convert::{self, access as wire};
+use super::proto::access_service_server::AccessService;
+use super::proto::{
+    CreateAccountRequest, CreateAccountResponse, CreateApiTokenRequest, CreateApiTokenResponse,
+    DeleteAccountRequest, DeleteAccountResponse, DeleteRoleBindingRequest,
+    DeleteRoleBindingResponse, DisableAccountRequest, DisableAccountResponse, EnableAccountRequest,
+    EnableAccountResponse, GetAccountRequest, GetAccountResponse, GetApiTokenRequest,
+    GetApiTokenResponse, ListAccountsRequest, ListAccountsResponse, ListApiTokensRequest,
+    ListApiTokensResponse, ListRoleBindingsRequest, ListRoleBindingsResponse,
+    RevokeApiTokenRequest, RevokeApiTokenResponse, SetRoleBindingRequest, SetRoleBindingResponse,
+};
+use super::{Service, accept};
+use crate::name::Invalid;
+use crate::vault::Error;
+
+#[tonic::async_trait]
+impl AccessService for Service {
+    async fn create_account(
+        &self,
+        request: Request<CreateAccountRequest>,
+    ) -> Result<Response<CreateAccountResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let id = convert::chosen_id("account_id", &request.account_id)?;
+        let id = id.ok_or_else(|| Error::field("account_id", Invalid("is required")))?;
+        let scope = self.vault.authorize_operator(&caller, &format!("accounts/{id}")).await?;
+        let intent = convert::intent(&request, &request.request_id, &request.reason)?;
+        let account = self.vault.create_account(&scope, id, &intent).await?;
+        Ok(Response::new(CreateAccountResponse { account: Some(wire::account_to_wire(account)) }))
+    }
+
+    async fn get_account(
+        &self,
+        request: Request<GetAccountRequest>,
+    ) -> Result<Response<GetAccountResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let id = wire::account_name(&request.name)?;
+        let scope = self.vault.authorize_operator(&caller, &request.name).await?;
+        let account = self.vault.get_account(&scope, &id).await?;
+        Ok(Response::new(GetAccountResponse { account: Some(wire::account_to_wire(account)) }))
+    }
+
+    async fn list_accounts(
+        &self,
+        request: Request<ListAccountsRequest>,
+    ) -> Result<Response<ListAccountsResponse>, Status> {
+        let (caller, mut request) = accept(request)?;
+        let scope = self.vault.authorize_operator(&caller, "vault").await?;
+        let (size, token) = (request.page_size, std::mem::take(&mut request.page_token));
+        request.page_size = 0;
+        let page = convert::page(size, token, &request)?;
+        let listed = self.vault.list_accounts(&scope, page).await?;
+        Ok(Response::new(ListAccountsResponse {
+            accounts: listed.items.into_iter().map(wire::account_to_wire).collect(),
+            next_page_token: listed.next_page_token,
+        }))
+    }
+
+    async fn disable_account(
+        &self,
+        request: Request<DisableAccountRequest>,
+    ) -> Result<Response<DisableAccountResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let id = wire::account_name(&request.name)?;
+        let scope = self.vault.authorize_operator(&caller, &request.name).await?;
+        let intent = convert::intent(&request, "", &request.reason)?;
+        let account = self.vault.disable_account(&scope, &id, &intent).await?;
+        Ok(Response::new(DisableAccountResponse { account: Some(wire::account_to_wire(account)) }))
+    }
+
+    async fn enable_account(
+        &self,
+        request: Request<EnableAccountRequest>,
+    ) -> Result<Response<EnableAccountResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let id = wire::account_name(&request.name)?;
+        let scope = self.vault.authorize_operator(&caller, &request.name).await?;
+        let intent = convert::intent(&request, "", &request.reason)?;
+        let account = self.vault.enable_account(&scope, &id, &intent).await?;
+        Ok(Response::new(EnableAccountResponse { account: Some(wire::account_to_wire(account)) }))
+    }
+
+    async fn delete_account(
+        &self,
+        request: Request<DeleteAccountRequest>,
+    ) -> Result<Response<DeleteAccountResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let id = wire::account_name(&request.name)?;
+        let scope = self.vault.authorize_operator(&caller, &request.name).await?;
+        let intent = convert::intent(&request, "", &request.reason)?;
+        self.vault.delete_account(&scope, &id, &intent).await?;
+        Ok(Response::new(DeleteAccountResponse {}))
+    }
+
+    async fn create_api_token(
+        &self,
+        request: Request<CreateApiTokenRequest>,
+    ) -> Result<Response<CreateApiTokenResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let owner = wire::owner_name(&request.parent)?;
+        let scope = self.vault.authorize_new_token(&caller, &owner).await?;
+        let new = wire::new_token(&request)?;
+        let intent = convert::intent(&request, &request.request_id, &request.reason)?;
+        let made = self.vault.create_api_token(&scope, new, &intent).await?;
+        Ok(Response::new(wire::new_token_to_wire(made)))
+    }
+
+    async fn get_api_token(
+        &self,
+        request: Request<GetApiTokenRequest>,
+    ) -> Result<Response<GetApiTokenResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let name = wire::token_name(&request.name)?;
+        let scope = self.vault.authorize_owner(&caller, &name.owner, &request.name).await?;
+        let token = self.vault.get_api_token(&scope, &name.id).await?;
+        Ok(Response::new(GetApiTokenResponse { api_token: Some(wire::token_to_wire(token)) }))
+    }
+
+    async fn list_api_tokens(
+        &self,
+        request: Request<ListApiTokensRequest>,
+    ) -> Result<Response<ListApiTokensResponse>, Status> {
+        let (caller, mut request) = accept(request)?;
+        let owner = wire::owner_name(&request.parent)?;
+        let scope = self.vault.authorize_owner(&caller, &owner, &request.parent).await?;
+        let (size, token) = (request.page_size, std::mem::take(&mut request.page_token));
+        request.page_size = 0;
+        let page = convert::page(size, token, &request)?;
+        let listed = self.vault.list_api_tokens(&scope, page).await?;
+        Ok(Response::new(ListApiTokensResponse {
+            api_tokens: listed.items.into_iter().map(wire::token_to_wire).collect(),
+            next_page_token: listed.next_page_token,
+        }))
+    }
+
+    async fn revoke_api_token(
+        &self,
+        request: Request<RevokeApiTokenRequest>,
+    ) -> Result<Response<RevokeApiTokenResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let name = wire::token_name(&request.name)?;
+        let scope = self.vault.authorize_owner(&caller, &name.owner, &request.name).await?;
+        let intent = convert::intent(&request, "", &request.reason)?;
+        let token = self.vault.revoke_api_token(&scope, &name.id, &intent).await?;
+        Ok(Response::new(RevokeApiTokenResponse { api_token: Some(wire::token_to_wire(token)) }))
+    }
+
+    async fn set_role_binding(
+        &self,
+        request: Request<SetRoleBindingRequest>,
+    ) -> Result<Response<SetRoleBindingResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let owner = wire::owner_name(&request.parent)?;
+        let scope = self.vault.authorize_owner(&caller, &owner, &request.parent).await?;
+        let Some(binding) = &request.role_binding else {
+            return Err(Error::field("role_binding", Invalid("is required")).into());
+        };
+        let principal = wire::principal("role_binding.principal", &binding.principal)?;
+        let roles = wire::roles("role_binding.roles", &binding.roles)?;
+        let intent = convert::intent(&request, "", &request.reason)?;
+        let binding = self.vault.set_role_binding(&scope, principal, roles, &intent).await?;
+        let role_binding = Some(wire::binding_to_wire(binding));
+        Ok(Response::new(SetRoleBindingResponse { role_binding }))
+    }
+
+    async fn list_role_bindings(
+        &self,
+        request: Request<ListRoleBindingsRequest>,
+    ) -> Result<Response<ListRoleBindingsResponse>, Status> {
+        let (caller, mut request) = accept(request)?;
+        let owner = wire::owner_name(&request.parent)?;
+        let scope = self.vault.authorize_owner(&caller, &owner, &request.parent).await?;
+        let (size, token) = (request.page_size, std::mem::take(&mut request.page_token));
+        request.page_size = 0;
+        let page = convert::page(size, token, &request)?;
+        let listed = self.vault.list_role_bindings(&scope, page).await?;
+        Ok(Response::new(ListRoleBindingsResponse {
+            role_bindings: listed.items.into_iter().map(wire::binding_to_wire).collect(),
+            next_page_token: listed.next_page_token,
+        }))
+    }
+
+    async fn delete_role_binding(
+        &self,
+        request: Request<DeleteRoleBindingRequest>,
+    ) -> Result<Response<DeleteRoleBindingResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let owner = wire::owner_name(&request.parent)?;
+        let scope = self.vault.authorize_owner(&caller, &owner, &request.parent).await?;
+        let principal = wire::principal("principal", &request.principal)?;
+        let intent = convert::intent(&request, "", &request.reason)?;
+        self.vault.delete_role_binding(&scope, principal, &intent).await?;
+        Ok(Response::new(DeleteRoleBindingResponse {}))
+    }
+}

@@ -1,0 +1,326 @@
+//! Accounts, API tokens and role bindings: who may do what.
+
+use jiff::Timestamp;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row, Rows, params};
+
+use super::read::{self, Result, one, optional_time, page, parsed, text_size, time, uid, wrong};
+use super::write::{exactly_one, execute};
+use crate::access::api_token::{ApiTokenName, TokenId, TokenMetadata};
+use crate::access::principal::{Principal, RoleBinding};
+use crate::access::spiffe::SpiffeId;
+use crate::access::{Membership, Owner, Role, Standing};
+use crate::account::Account;
+use crate::name::{OwnerName, ResourceId, Uid};
+use crate::provider::DisplayName;
+use crate::store::{Error, Page, StoredApiToken, Taken};
+
+type Written<T = ()> = std::result::Result<T, Error>;
+
+/// The columns that [`add_binding`] reads.
+const BINDING: &str = "a.uid, a.id, a.disabled, a.create_time, b.account, b.role";
+
+pub(super) fn api_token(connection: &Connection, id: &TokenId) -> Result<Option<StoredApiToken>> {
+    let sql = format!(
+        "SELECT {BINDING}, t.hash, t.expire_time, t.revoke_time
+        FROM api_token t
+        LEFT JOIN role_binding b ON b.principal = 'token:' || t.id
+        LEFT JOIN account a ON a.uid = b.account
+        WHERE t.id = ?1
+        ORDER BY b.account"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([id.to_string()])?;
+    let mut found: Option<StoredApiToken> = None;
+    while let Some(row) = rows.next()? {
+        let token = match &mut found {
+            Some(token) => token,
+            none => none.insert(StoredApiToken {
+                hash: row.get(6)?,
+                expire_time: time(row, 7)?,
+                revoke_time: optional_time(row, 8)?,
+                standing: Standing::default(),
+            }),
+        };
+        if row.get_ref(5)?.as_str_or_null()?.is_some() {
+            add_binding(&mut token.standing, row)?;
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn standing(connection: &Connection, workload: &SpiffeId) -> Result<Standing> {
+    let sql = format!(
+        "SELECT {BINDING} FROM role_binding b LEFT JOIN account a ON a.uid = b.account
+        WHERE b.principal IN (SELECT value FROM json_each(?1)) ORDER BY b.account"
+    );
+    let covering = serde_json::to_string(&Principal::covering(workload)).map_err(read::not_sql)?;
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows: Rows<'_> = statement.query([covering])?;
+    let mut standing = Standing::default();
+    while let Some(row) = rows.next()? {
+        add_binding(&mut standing, row)?;
+    }
+    Ok(standing)
+}
+
+/// Adds the binding of a row; rows of one account follow each other.
+fn add_binding(standing: &mut Standing, row: &Row<'_>) -> Result<()> {
+    let role = role(row.get_ref(5)?.as_str()?)?;
+    let owner = uid(row, 4)?;
+    if owner == Uid::ZERO {
+        standing.operator |= role == Role::Operator;
+        return Ok(());
+    }
+    match standing.memberships.last_mut() {
+        Some(membership) if membership.account.uid == owner => membership.roles.push(role),
+        _ => {
+            let account = read::account(row, 0)?;
+            standing.memberships.push(Membership { account, roles: vec![role] });
+        }
+    }
+    Ok(())
+}
+
+fn role(name: &str) -> Result<Role> {
+    Role::parse(name).ok_or_else(|| wrong(0, "an unknown role"))
+}
+
+/// Roles as `group_concat` joins them, in the order of their names.
+fn roles(row: &Row<'_>, column: usize) -> Result<Vec<Role>> {
+    let names = row.get_ref(column)?.as_str_or_null()?.unwrap_or_default();
+    names.split(',').filter(|name| !name.is_empty()).map(role).collect()
+}
+
+pub(super) fn account(connection: &Connection, id: &ResourceId) -> Result<Option<Account>> {
+    let sql = "SELECT uid, id, disabled, create_time FROM account WHERE id = ?1";
+    one(connection, sql, [id.as_str()], |row| read::account(row, 0))
+}
+
+pub(super) fn list_accounts(
+    connection: &Connection,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<Account>> {
+    let sql = "SELECT uid, id, disabled, create_time FROM account WHERE id > ?1 ORDER BY id";
+    page(connection, sql, [after.unwrap_or_default()], limit, |row| {
+        Ok((read::account(row, 0)?, text_size(row, &[1])?))
+    })
+}
+
+pub(super) fn token_owner(connection: &Connection, id: &TokenId) -> Result<Option<Owner>> {
+    let sql = "SELECT a.uid, a.id, a.disabled, a.create_time FROM api_token t
+        LEFT JOIN account a ON a.uid = t.account WHERE t.id = ?1";
+    one(connection, sql, [id.to_string()], |row| match row.get_ref(0)? {
+        ValueRef::Null => Ok(Owner::Vault),
+        _ => read::account(row, 0).map(Owner::Account),
+    })
+}
+
+const TOKEN: &str = "t.id, t.display_name, t.create_time, t.expire_time, t.revoke_time,
+    (SELECT group_concat(b.role) FROM role_binding b
+        WHERE b.principal = 'token:' || t.id AND b.account = t.account)";
+
+fn token_row(row: &Row<'_>, owner: &OwnerName) -> Result<TokenMetadata> {
+    Ok(TokenMetadata {
+        name: ApiTokenName { owner: owner.clone(), id: parsed(row, 0, TokenId::parse)? },
+        display_name: parsed(row, 1, DisplayName::parse)?,
+        create_time: time(row, 2)?,
+        expire_time: time(row, 3)?,
+        revoke_time: optional_time(row, 4)?,
+        roles: roles(row, 5)?,
+    })
+}
+
+pub(super) fn token_metadata(
+    connection: &Connection,
+    (owner, name): (Uid, &OwnerName),
+    id: &TokenId,
+) -> Result<Option<TokenMetadata>> {
+    let sql = format!("SELECT {TOKEN} FROM api_token t WHERE t.account = ?1 AND t.id = ?2");
+    let key = params![owner.as_bytes(), id.to_string()];
+    one(connection, &sql, key, |row| token_row(row, name))
+}
+
+pub(super) fn list_api_tokens(
+    connection: &Connection,
+    (owner, name): (Uid, &OwnerName),
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<TokenMetadata>> {
+    let sql =
+        format!("SELECT {TOKEN} FROM api_token t WHERE t.account = ?1 AND t.id > ?2 ORDER BY t.id");
+    let arguments = params![owner.as_bytes(), after.unwrap_or_default()];
+    page(connection, &sql, arguments, limit, |row| {
+        Ok((token_row(row, name)?, text_size(row, &[0, 1])?))
+    })
+}
+
+pub(super) fn list_role_bindings(
+    connection: &Connection,
+    owner: Uid,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<RoleBinding>> {
+    let sql = "SELECT principal, max(update_time), group_concat(role) FROM role_binding
+        WHERE account = ?1 AND principal > ?2 GROUP BY principal ORDER BY principal";
+    page(connection, sql, params![owner.as_bytes(), after.unwrap_or_default()], limit, |row| {
+        let binding = RoleBinding {
+            principal: parsed(row, 0, Principal::parse)?,
+            update_time: time(row, 1)?,
+            roles: roles(row, 2)?,
+        };
+        Ok((binding, text_size(row, &[0])?))
+    })
+}
+
+pub(super) fn create_account(connection: &Connection, account: &Account) -> Written {
+    let rows = execute(
+        connection,
+        "INSERT INTO account (uid, id, disabled, create_time) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (id) DO NOTHING",
+        params![
+            account.uid.as_bytes(),
+            account.id.as_str(),
+            account.disabled,
+            account.create_time.as_microsecond()
+        ],
+    )?;
+    if rows == 1 { Ok(()) } else { Err(Error::Taken(Taken::Id)) }
+}
+
+pub(super) fn set_disabled(connection: &Connection, account: Uid, disabled: bool) -> Written {
+    let sql = "UPDATE account SET disabled = ?2 WHERE uid = ?1";
+    exactly_one(execute(connection, sql, params![account.as_bytes(), disabled])?)
+}
+
+/// Returns what the audit entry says of the chain that ends with the account.
+pub(super) fn delete_account(connection: &Connection, account: Uid) -> Written<String> {
+    let last = read::last_link(connection, account)?;
+    for sql in [
+        "DELETE FROM secret_version WHERE resource IN (SELECT uid FROM credential WHERE account = ?1
+            UNION ALL SELECT uid FROM provider WHERE account = ?1)",
+        "DELETE FROM provider_verification WHERE provider IN
+            (SELECT uid FROM provider WHERE account = ?1)",
+        "DELETE FROM credential WHERE account = ?1",
+        "DELETE FROM provider WHERE account = ?1",
+        "DELETE FROM idempotency WHERE account = ?1",
+        "DELETE FROM role_binding WHERE account = ?1
+            OR principal IN (SELECT 'token:' || id FROM api_token WHERE account = ?1)",
+        "DELETE FROM api_token WHERE account = ?1",
+        "DELETE FROM audit_entry WHERE chain = ?1",
+    ] {
+        execute(connection, sql, [account.as_bytes()])?;
+    }
+    let sql = "DELETE FROM account WHERE uid = ?1 AND disabled";
+    exactly_one(execute(connection, sql, [account.as_bytes()])?)?;
+    Ok(match last {
+        Some(last) => {
+            format!("its chain ended at entry {}, hash {}", last.sequence, hex::encode(last.hash))
+        }
+        None => "its chain had no entry".to_owned(),
+    })
+}
+
+pub(super) fn create_token(
+    connection: &Connection,
+    owner: Uid,
+    (token, hash): (&TokenMetadata, &[u8; 32]),
+    first_admin: bool,
+) -> Written {
+    if first_admin && has_admin(connection, owner, token.create_time)? {
+        return Err(Error::AdminExists);
+    }
+    execute(
+        connection,
+        "INSERT INTO api_token (id, hash, create_time, expire_time, account, display_name)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![
+            token.name.id.to_string(),
+            hash,
+            token.create_time.as_microsecond(),
+            token.expire_time.as_microsecond(),
+            owner.as_bytes(),
+            token.display_name.as_str(),
+        ],
+    )?;
+    bind(connection, owner, &token.name.id.principal(), &token.roles, token.create_time)
+}
+
+pub(super) fn revoke_token(
+    connection: &Connection,
+    owner: Uid,
+    token: &TokenId,
+    time: Timestamp,
+) -> Written {
+    let sql = "UPDATE api_token SET revoke_time = coalesce(revoke_time, ?3) WHERE account = ?1 AND id = ?2";
+    let arguments = params![owner.as_bytes(), token.to_string(), time.as_microsecond()];
+    exactly_one(execute(connection, sql, arguments)?)
+}
+
+pub(super) fn set_binding(connection: &Connection, owner: Uid, binding: &RoleBinding) -> Written {
+    let principal = binding.principal.to_string();
+    unbind(connection, owner, &principal)?;
+    bind(connection, owner, &principal, &binding.roles, binding.update_time)
+}
+
+pub(super) fn delete_binding(
+    connection: &Connection,
+    owner: Uid,
+    principal: &Principal,
+) -> Written {
+    match unbind(connection, owner, &principal.to_string())? {
+        0 => Err(Error::Conflict),
+        _ => Ok(()),
+    }
+}
+
+/// Performs `change` unless it takes the last admin of an account away, or the last operator of the vault.
+pub(super) fn keeping_last_admin(
+    connection: &Connection,
+    owner: Uid,
+    now: Timestamp,
+    keep: bool,
+    change: impl FnOnce() -> Written,
+) -> Written {
+    let before = keep && has_admin(connection, owner, now)?;
+    change()?;
+    match before && !has_admin(connection, owner, now)? {
+        true if owner == Uid::ZERO => Err(Error::LastOperator),
+        true => Err(Error::LastAdmin),
+        false => Ok(()),
+    }
+}
+
+fn bind(
+    connection: &Connection,
+    owner: Uid,
+    principal: &str,
+    roles: &[Role],
+    time: Timestamp,
+) -> Written {
+    let sql =
+        "INSERT INTO role_binding (principal, account, role, update_time) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT DO NOTHING";
+    for role in roles {
+        let row = params![principal, owner.as_bytes(), role.as_str(), time.as_microsecond()];
+        execute(connection, sql, row)?;
+    }
+    Ok(())
+}
+
+fn unbind(connection: &Connection, owner: Uid, principal: &str) -> Written<usize> {
+    let sql = "DELETE FROM role_binding WHERE principal = ?1 AND account = ?2";
+    execute(connection, sql, params![principal, owner.as_bytes()])
+}
+
+/// Whether somebody can let others in: a workload, or a token that is neither revoked nor expired.
+fn has_admin(connection: &Connection, owner: Uid, now: Timestamp) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM role_binding b WHERE b.account = ?1 AND b.role = ?2
+        AND (b.principal NOT LIKE 'token:%' OR EXISTS (SELECT 1 FROM api_token t
+            WHERE t.id = substr(b.principal, 7) AND t.revoke_time IS NULL AND t.expire_time > ?3)))";
+    let role = if owner == Uid::ZERO { Role::Operator } else { Role::AccountAdmin };
+    connection
+        .prepare_cached(sql)?
+        .query_row(params![owner.as_bytes(), role.as_str(), now.as_microsecond()], |row| row.get(0))
+}
