@@ -20,6 +20,8 @@ pub enum Defect {
     TrustRefused,
     /// All providers that are due are verified at once. Caught by the schedule harness.
     HurriedSchedule,
+    /// A path that nobody knows becomes the label of a metric. Caught by the scan of the metrics.
+    LabelPaths,
 }
 
 impl Defect {
@@ -33,6 +35,7 @@ impl Defect {
             Self::TrustDamaged => "trust-damaged",
             Self::TrustRefused => "trust-refused",
             Self::HurriedSchedule => "hurried-schedule",
+            Self::LabelPaths => "label-paths",
         }
     }
 }

@@ -3,6 +3,8 @@
 //! A filter for other crates cannot be asked for: at TRACE the HTTP stacks print headers and bodies, which
 //! hold tokens and passwords. Lines are for people in a terminal and JSON elsewhere.
 
+pub mod metrics;
+
 use std::io::IsTerminal as _;
 
 use tracing::level_filters::LevelFilter;
@@ -25,5 +27,6 @@ pub fn start(level: LevelFilter) {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(location, "panic");
+        metrics::panicked();
     }));
 }

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::defect::{Defect, planted};
 use crate::name::Invalid;
 use crate::provider::{Kind, ProviderType, Refusal, Survey, Token, Verdict};
+use crate::telemetry::metrics;
 
 use http::Http;
 pub use http::{BaseUrl, Network};
@@ -35,10 +36,13 @@ pub fn built_ins(
     endpoints: &Endpoints,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Vec<Box<dyn Upstream>>> {
-    let http = |configured| Http::new(network, Arc::clone(clock), configured);
+    let http = |carrier: ProviderType, configured| {
+        let metrics = metrics::Upstream::new(carrier.as_str());
+        Http::new(network, Arc::clone(clock), configured, metrics)
+    };
     let twilio = &endpoints.twilio;
     Ok(vec![Box::new(twilio::Twilio::new(
-        http(twilio.configured_hosts())?,
+        http(ProviderType::Twilio, twilio.configured_hosts())?,
         twilio.clone(),
         Arc::clone(clock),
     ))])

@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("clock", ""),
     ("defect", ""),
     ("config", "crypto::kek_source name secret store::Location upstream vault::TokenLimits"),
-    ("telemetry", "config"),
+    ("telemetry", ""),
     ("account", "name"),
     ("credential", "account name secret"),
     ("provider", "account name secret"),
@@ -32,15 +32,16 @@ const MAY_USE: &[(&str, &str)] = &[
     ("audit", "account name"),
     ("access", "account credential provider name secret audit"),
     ("crypto", "secret account name defect"),
-    ("upstream", "secret provider name clock defect"),
+    ("upstream", "secret provider name clock telemetry::metrics defect"),
     (
         "store",
-        "access account audit credential provider name clock crypto::Sealed crypto::SealedRoot defect",
+        "access account audit credential provider name clock crypto::Sealed crypto::SealedRoot \
+         telemetry::metrics defect",
     ),
     (
         "vault",
         "upstream store crypto access audit digest account credential provider name clock secret \
-         defect",
+         telemetry::metrics defect",
     ),
     (
         "grpc",
@@ -63,6 +64,7 @@ const MAY_USE: &[(&str, &str)] = &[
 /// several rows match a path, the modules of all of them may name it.
 const FENCES: &[(&str, &str)] = &[
     ("tonic*", "grpc"),
+    ("tonic::body", "server::operations"),
     ("tonic::service", "server"),
     ("tonic_health", "server"),
     ("tonic_reflection", "server"),
@@ -77,6 +79,8 @@ const FENCES: &[(&str, &str)] = &[
     ("reqwest", "upstream::http*"),
     ("rustls", "upstream::http*"),
     ("webpki_roots", "upstream::http*"),
+    ("prometheus", "telemetry::metrics*"),
+    ("procfs", "telemetry::metrics*"),
     ("clap", "cli config main"),
     ("std::env", "config defect"),
 ];

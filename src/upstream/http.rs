@@ -15,7 +15,7 @@ use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
@@ -28,6 +28,7 @@ use super::Outage;
 use crate::clock::Clock;
 use crate::name::Invalid;
 use crate::secret::SecretText;
+use crate::telemetry::metrics::{self, UpstreamCall};
 use address::{Blocked, Names, Resolver};
 use breaker::{Breakers, End};
 
@@ -157,6 +158,7 @@ struct Inner {
     places: Semaphore,
     informing: Semaphore,
     breakers: Breakers,
+    metrics: metrics::Upstream,
 }
 
 impl Http {
@@ -166,6 +168,7 @@ impl Http {
         network: &Network,
         clock: Arc<dyn Clock>,
         configured_hosts: Vec<String>,
+        metrics: metrics::Upstream,
     ) -> anyhow::Result<Self> {
         let configured: Arc<[String]> = configured_hosts.into();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -190,7 +193,15 @@ impl Http {
             .build()?;
         let (places, informing) = (Semaphore::new(PLACES), Semaphore::new(INFORMING));
         let breakers = Breakers::new(Arc::clone(&clock));
-        Ok(Self(Arc::new(Inner { client, clock, configured, places, informing, breakers })))
+        Ok(Self(Arc::new(Inner {
+            client,
+            clock,
+            configured,
+            places,
+            informing,
+            breakers,
+            metrics,
+        })))
     }
 
     /// A GET with HTTP Basic authentication. More than 64 KiB of body are [`Outage::Protocol`].
@@ -219,9 +230,22 @@ impl Http {
         self.call(Use::Inform, &url, self.ask(&url, user, password, limit)).await
     }
 
+    /// Makes a call, and counts how it ended.
+    async fn call(
+        &self,
+        purpose: Use,
+        url: &Url,
+        ask: impl Future<Output = Result<Answer, Outage>>,
+    ) -> Result<Answer, Outage> {
+        let mut counted = Counted { metrics: &self.0.metrics, end: UpstreamCall::Canceled };
+        let result = self.call_in_turn(purpose, url, ask).await;
+        counted.end = end_of(&result);
+        result
+    }
+
     /// Makes a call when there is a place for it and the carrier is not left alone. The place is held,
     /// and a probe under way, until the body is read or the call is dropped.
-    async fn call(
+    async fn call_in_turn(
         &self,
         purpose: Use,
         url: &Url,
@@ -247,7 +271,9 @@ impl Http {
             return Err(Outage::AtCapacity);
         };
         let pass = breakers.pass(origin).map_err(resting)?;
+        let began = Instant::now();
         let result = ask.await;
+        self.0.metrics.took(began.elapsed());
         pass.end(match &result {
             // Who refuses, or asks for patience, is there and works.
             Ok(_) | Err(Outage::RateLimited(_)) => End::Success,
@@ -261,6 +287,7 @@ impl Http {
             ) if purpose == Use::Decide => End::Failure,
             Err(_) => End::Unknown,
         });
+        self.0.metrics.circuits_open(breakers.open());
         result
     }
 
@@ -292,6 +319,35 @@ impl Http {
             }
         }
         Ok(Answer { status, body, complete: true })
+    }
+}
+
+/// Counts a call when it is dropped, with its end or without.
+struct Counted<'a> {
+    metrics: &'a metrics::Upstream,
+    end: UpstreamCall,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.metrics.called(self.end);
+    }
+}
+
+fn end_of(result: &Result<Answer, Outage>) -> UpstreamCall {
+    match result {
+        Ok(answer) if answer.status.is_success() => UpstreamCall::Ok,
+        Ok(_) => UpstreamCall::Refused,
+        Err(Outage::RateLimited(_)) => UpstreamCall::RateLimited,
+        Err(Outage::ServerError) => UpstreamCall::ServerError,
+        Err(Outage::Timeout) => UpstreamCall::Timeout,
+        Err(Outage::Unreachable) => UpstreamCall::Unreachable,
+        Err(Outage::Tls) => UpstreamCall::Tls,
+        Err(Outage::Redirect) => UpstreamCall::Redirect,
+        Err(Outage::Protocol) => UpstreamCall::Protocol,
+        Err(Outage::BlockedAddress) => UpstreamCall::BlockedAddress,
+        Err(Outage::AtCapacity) => UpstreamCall::AtCapacity,
+        Err(Outage::CircuitOpen(_)) => UpstreamCall::CircuitOpen,
     }
 }
 

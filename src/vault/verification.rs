@@ -9,8 +9,9 @@ use crate::access::AccountScope;
 use crate::audit::{Chain, Entry};
 use crate::crypto::Field;
 use crate::name::{Invalid, ProviderName};
-use crate::provider::{Kind, Provider, Refusal, Token, TokenKind, Verification};
+use crate::provider::{Kind, Provider, Refusal, Status, Token, TokenKind, Verification};
 use crate::store::{StoredProvider, Write};
+use crate::telemetry::metrics;
 use crate::upstream::{self, Candidate, Failure, Upstream, Validated};
 
 /// How long a call may ask a carrier in all, what decides and what does not; a call has 8 s.
@@ -23,6 +24,17 @@ pub(super) fn candidate(upstream: &dyn Upstream, token: Token) -> Result<Candida
         TokenKind::ApiKey { .. } => "api_key.secret",
     };
     Candidate::new(upstream, token).map_err(|problem: Invalid| Error::field(field, problem))
+}
+
+/// Counts a verification by its status.
+fn count(verification: &Verification) {
+    metrics::verification(match verification.status {
+        Status::Verified => metrics::Verification::Verified,
+        Status::Warning => metrics::Verification::Warning,
+        Status::Failed => metrics::Verification::Failed,
+        // Not what a verification ends with.
+        Status::Pending => return,
+    });
 }
 
 impl Vault {
@@ -70,7 +82,9 @@ impl Vault {
         let upstream = self.upstream_of(&provider.kind)?;
         // The time of asking: of two answers, the one that was asked for later is the newer one.
         let now = self.clock.now();
-        let verdict = upstream.ask(&provider.kind, &token).await?;
+        let verdict = upstream.ask(&provider.kind, &token).await.inspect_err(|_| {
+            metrics::verification(metrics::Verification::Unavailable);
+        })?;
         let survey = if verdict.refusal.is_some() {
             None
         } else {
@@ -78,6 +92,7 @@ impl Vault {
         };
         let (before, version) = (&provider.verification, provider.token_version);
         let verification = Verification::after(before, version, &verdict, survey, now);
+        count(&verification);
         Ok(Provider { verification, ..provider })
     }
 
@@ -111,6 +126,7 @@ impl Vault {
     ) -> Provider {
         let committed = provider.verification.clone();
         let provider = self.surveyed(provider, before, validated, deadline).await;
+        count(&provider.verification);
         let change = provider.verification.change_since(&committed);
         match self.record_verification(scope, provider.clone(), change).await {
             Ok(()) => {}

@@ -22,6 +22,7 @@ use super::files;
 use super::sweep::Sweeper;
 use crate::defect::{Defect, planted};
 use crate::store::OpenError;
+use crate::telemetry::metrics::{self, Checkpoint, CheckpointEnd};
 
 const TICK: Duration = Duration::from_secs(1);
 /// Half of the promised 60 s: the other half is for a truncation that readers held up.
@@ -142,13 +143,14 @@ impl Thread {
                 oldest.get_or_insert_with(Instant::now);
             }
             let size = size_of(&self.log);
+            metrics::log_size(size);
             let due = oldest.is_some_and(|since| since.elapsed() >= TRUNCATE_AFTER);
             if due || size >= TRUNCATE_FROM {
                 if self.clean() {
                     oldest = None;
                 }
             } else if size >= PASSIVE_FROM {
-                self.checkpoint("PASSIVE");
+                self.checkpoint(Checkpoint::Passive);
             }
         }
     }
@@ -158,8 +160,8 @@ impl Thread {
         if planted(Defect::KeepRemnants) {
             return true;
         }
-        self.checkpoint("PASSIVE");
-        if !self.checkpoint("TRUNCATE") {
+        self.checkpoint(Checkpoint::Passive);
+        if !self.checkpoint(Checkpoint::Truncate) {
             return false;
         }
         let swept = self.sweeper.sweep();
@@ -177,12 +179,20 @@ impl Thread {
     }
 
     /// Whether the checkpoint reached its end.
-    fn checkpoint(&self, mode: &'static str) -> bool {
-        let sql = format!("PRAGMA wal_checkpoint({mode})");
-        match self.connection.query_row(&sql, [], |row| row.get::<_, bool>(0)) {
-            Ok(busy) => !busy,
+    fn checkpoint(&self, mode: Checkpoint) -> bool {
+        let sql = match mode {
+            Checkpoint::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+            Checkpoint::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+        };
+        match self.connection.query_row(sql, [], |row| row.get::<_, bool>(0)) {
+            Ok(busy) => {
+                let end = if busy { CheckpointEnd::Busy } else { CheckpointEnd::Done };
+                metrics::checkpoint(mode, end);
+                !busy
+            }
             Err(error) => {
-                tracing::warn!(%error, mode, "checkpoint the store");
+                metrics::checkpoint(mode, CheckpointEnd::Failed);
+                tracing::warn!(%error, ?mode, "checkpoint the store");
                 files::exit_after_failed_fsync(&error);
                 false
             }

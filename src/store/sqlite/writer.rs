@@ -13,6 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
+use std::time::Instant;
 
 use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
@@ -22,6 +23,7 @@ use super::{files, write};
 use crate::clock::Clock;
 use crate::defect::{Defect, planted};
 use crate::store::{Error, OpenError, Write};
+use crate::telemetry::metrics;
 
 /// Jobs that may wait. More answer `Overloaded` at once.
 const QUEUE: usize = 2048;
@@ -37,6 +39,7 @@ enum Message {
 struct Job {
     write: Write,
     answer: oneshot::Sender<Result<(), Error>>,
+    queued: Instant,
 }
 
 /// The way to the writer thread.
@@ -74,7 +77,13 @@ impl Writer {
     /// Hands a write over and waits until it is durable.
     pub(super) async fn commit(&self, write: Write) -> Result<(), Error> {
         let (answer, answered) = oneshot::channel();
-        match self.queue.try_send(Message::Commit(Box::new(Job { write, answer }))) {
+        let job = Job { write, answer, queued: Instant::now() };
+        metrics::queued();
+        let sent = self.queue.try_send(Message::Commit(Box::new(job)));
+        if sent.is_err() {
+            metrics::unqueued();
+        }
+        match sent {
             Ok(()) => answered.await.map_err(|source| Error::Unavailable(source.into()))?,
             Err(TrySendError::Full(_)) => Err(Error::Overloaded),
             Err(TrySendError::Disconnected(_)) => {
@@ -100,6 +109,9 @@ fn run(connection: Connection, messages: &Receiver<Message>, clock: &dyn Clock, 
         let mut jobs = Vec::new();
         let mut stop = None;
         for message in std::iter::once(first).chain(messages.try_iter().take(BATCH - 1)) {
+            if let Message::Commit(job) = &message {
+                metrics::taken(job.queued);
+            }
             match message {
                 // A caller that has gone does not get its change any more.
                 Message::Commit(job) if job.answer.is_closed() && !job.write.is_record_only() => {}
@@ -136,7 +148,10 @@ fn commit(connection: &Connection, mut jobs: Vec<Job>, clock: &dyn Clock) {
         }
         thread::sleep(std::time::Duration::from_millis(30));
     }
-    match transact(connection, &jobs, clock) {
+    let began = Instant::now();
+    let transacted = transact(connection, &jobs, clock);
+    metrics::committed(jobs.len(), began.elapsed(), transacted.is_ok());
+    match transacted {
         Ok(results) => {
             for (job, result) in jobs.into_iter().zip(results) {
                 job.answer.send(result).ok();

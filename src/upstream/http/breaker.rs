@@ -38,6 +38,11 @@ impl Breakers {
         Ok(Pass { breakers: self, origin, probe, end: End::Unknown })
     }
 
+    /// How many origins are left alone, or tried with one probe at a time.
+    pub(super) fn open(&self) -> usize {
+        self.of().values().filter(|breaker| matches!(breaker, Breaker::Open { .. })).count()
+    }
+
     fn of(&self) -> MutexGuard<'_, HashMap<String, Breaker>> {
         self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }

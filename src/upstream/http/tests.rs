@@ -45,7 +45,8 @@ fn http(configured: &[&str]) -> (Arc<MockClock>, Http) {
     let clock = Arc::new(MockClock::at("2026-05-01T12:00:00Z".parse().unwrap()));
     let configured = configured.iter().map(|&host| host.to_owned()).collect();
     let dyn_clock: Arc<dyn Clock> = Arc::<MockClock>::clone(&clock);
-    (clock, Http::new(&Network::internet(), dyn_clock, configured).unwrap())
+    let metrics = metrics::Upstream::new("test");
+    (clock, Http::new(&Network::internet(), dyn_clock, configured, metrics).unwrap())
 }
 
 /// A server that sends this to each connection, once something came there.

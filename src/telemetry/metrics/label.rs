@@ -1,0 +1,185 @@
+//! Labels: the values that each may have, and counters with one for each.
+
+use prometheus::IntCounter;
+
+/// A value of a label.
+pub(super) trait Value: Copy + PartialEq + 'static {
+    /// All values.
+    const ALL: &'static [Self];
+
+    /// As it stands in `/metrics`.
+    fn text(self) -> &'static str;
+}
+
+macro_rules! values {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $text:literal,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+            pub enum $name {
+                $($(#[$value_doc])* $value,)*
+            }
+
+            impl Value for $name {
+                const ALL: &'static [Self] = &[$(Self::$value),*];
+
+                fn text(self) -> &'static str {
+                    match self {
+                        $(Self::$value => $text,)*
+                    }
+                }
+            }
+        )*
+    };
+}
+
+values! {
+    /// What a checkpoint was to do.
+    Checkpoint {
+        /// Move what is committed into the main file.
+        Passive = "passive",
+        /// Cut the log to zero as well.
+        Truncate = "truncate",
+    }
+
+    /// How a checkpoint ended.
+    CheckpointEnd {
+        /// It did all.
+        Done = "done",
+        /// A reader or a commit was in its way; it is tried again.
+        Busy = "busy",
+        /// The disk did not do it.
+        Failed = "failed",
+    }
+
+    /// How a call to a carrier ended.
+    UpstreamCall {
+        /// A good answer (2xx).
+        Ok = "ok",
+        /// The carrier refused (4xx).
+        Refused = "refused",
+        /// The carrier asked for patience (429).
+        RateLimited = "rate_limited",
+        /// The carrier failed (5xx).
+        ServerError = "server_error",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// No connection.
+        Unreachable = "unreachable",
+        /// Its certificate or its TLS is not acceptable.
+        Tls = "tls",
+        /// It points elsewhere.
+        Redirect = "redirect",
+        /// An answer that makes no sense.
+        Protocol = "protocol",
+        /// Not made: its address is not public.
+        BlockedAddress = "blocked_address",
+        /// Not made: too many were under way.
+        AtCapacity = "at_capacity",
+        /// Not made: the carrier is left alone.
+        CircuitOpen = "circuit_open",
+        /// Nobody waited for it any more.
+        Canceled = "canceled",
+    }
+
+    /// How a verification of a provider ended.
+    Verification {
+        /// All works.
+        Verified = "verified",
+        /// The token works; something beside it does not.
+        Warning = "warning",
+        /// The carrier refuses.
+        Failed = "failed",
+        /// The carrier gave no verdict, and the status stays.
+        Unavailable = "unavailable",
+    }
+
+    /// How a check of a digest response ended.
+    DigestCheck {
+        /// The password made it.
+        Valid = "valid",
+        /// It did not.
+        Wrong = "wrong",
+        /// It was made for a credential that is disabled.
+        Disabled = "disabled",
+        /// There is no such username.
+        Unknown = "unknown",
+        /// The stored record does not open.
+        Damaged = "damaged",
+    }
+
+    /// The age of the version of a secret.
+    SecretVersion {
+        /// The one in use.
+        Active = "active",
+        /// There is none.
+        None = "none",
+    }
+
+    /// Why a call proved no identity.
+    AuthenticationFailure {
+        /// No token, or several.
+        Missing = "missing",
+        /// What was presented is no token.
+        Malformed = "malformed",
+        /// No token has this id.
+        Unknown = "unknown",
+        /// The id is right, the secret is not.
+        WrongSecret = "wrong_secret",
+        /// The token was revoked.
+        Revoked = "revoked",
+        /// The token has expired.
+        Expired = "expired",
+    }
+
+    /// A limit that refuses calls.
+    Limit {
+        /// Tries of tokens on one provider.
+        TokenTriesPerProvider = "token_tries_per_provider",
+        /// Tries of tokens in one account.
+        TokenTriesPerAccount = "token_tries_per_account",
+        /// Changes that wait for the writer.
+        CommitQueue = "commit_queue",
+        /// Calls to a carrier under way.
+        UpstreamCalls = "upstream_calls",
+        /// Bytes of metadata.
+        Metadata = "metadata_size",
+        /// Bytes of a message.
+        Message = "message_size",
+        /// Any other.
+        Other = "other",
+    }
+}
+
+impl SecretVersion {
+    /// How a check against such a version can end.
+    pub(super) fn outcomes(self) -> &'static [DigestCheck] {
+        use DigestCheck::{Damaged, Disabled, Unknown, Valid, Wrong};
+        match self {
+            Self::Active => &[Valid, Wrong, Disabled, Damaged],
+            Self::None => &[Unknown],
+        }
+    }
+}
+
+/// A counter for each value of a label.
+#[derive(Debug)]
+pub(super) struct Counters<V>(Vec<(V, IntCounter)>);
+
+impl<V: Value> Counters<V> {
+    /// Makes each by its text.
+    pub(super) fn new(values: &[V], counter: impl Fn(&str) -> IntCounter) -> Self {
+        Self(values.iter().map(|value| (*value, counter(value.text()))).collect())
+    }
+
+    pub(super) fn count(&self, value: V) {
+        of(&self.0, value, IntCounter::inc);
+    }
+}
+
+/// Does something with what belongs to a value. A handful of values: looking through them is quicker than a map.
+pub(super) fn of<V: Value, T>(all: &[(V, T)], value: V, act: impl FnOnce(&T)) {
+    if let Some((_, found)) = all.iter().find(|(other, _)| *other == value) {
+        act(found);
+    }
+}
