@@ -28,6 +28,9 @@ const DATA_DIR: &str = "./credvault-data";
 /// Where calls are taken unless told otherwise.
 const LISTEN: &str = "127.0.0.1:50051";
 
+/// Where health, readiness and metrics are told unless told otherwise.
+const OPS_LISTEN: &str = "127.0.0.1:9464";
+
 /// Options of every command that opens a vault.
 #[derive(Debug, Clone, Default, Args)]
 pub struct StoreOptions {
@@ -58,6 +61,9 @@ pub struct ServeOptions {
     /// Address to take calls on; loopback only until TLS exists [default: 127.0.0.1:50051]
     #[arg(long, env = "CREDVAULT_LISTEN", value_name = "ADDR")]
     pub listen: Option<String>,
+    /// Address for health, readiness and metrics, without encryption; or off [default: 127.0.0.1:9464]
+    #[arg(long, env = "CREDVAULT_OPS_LISTEN", value_name = "ADDR")]
+    pub ops_listen: Option<String>,
     /// Where Twilio's REST API is: https, or http to this machine [default: Twilio's own]
     #[arg(long, env = "CREDVAULT_UPSTREAM_TWILIO_API_URL", value_name = "URL")]
     pub upstream_twilio_api_url: Option<String>,
@@ -87,6 +93,7 @@ struct Document {
     key_file: Option<PathBuf>,
     log: Option<String>,
     listen: Option<String>,
+    ops_listen: Option<String>,
     upstream: UpstreamSection,
     verification: VerificationSection,
     limits: LimitsSection,
@@ -120,6 +127,17 @@ struct LimitsSection {
     token_tries_per_account: Option<u32>,
 }
 
+/// Where the operations listener is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpsListen {
+    /// Nowhere.
+    Off,
+    /// Where it is by default: nobody chose it.
+    Default(SocketAddr),
+    /// Where the operator wants it. Any address: it tells no secret, and probes come from other machines.
+    At(SocketAddr),
+}
+
 /// What a command works with.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -133,6 +151,8 @@ pub struct Settings {
     pub log: LevelFilter,
     /// Where to take calls.
     pub listen: SocketAddr,
+    /// Where to tell health, readiness and metrics.
+    pub ops_listen: OpsListen,
     /// Where the carriers are.
     pub endpoints: Endpoints,
     /// How often each provider is verified again; None: never by itself.
@@ -144,8 +164,9 @@ pub struct Settings {
 impl ServeOptions {
     /// Resolves flags, environment, file and defaults.
     pub fn resolve(self) -> anyhow::Result<Settings> {
-        let Document { data_dir, store, key_file, log, listen, upstream, verification, limits } =
-            read(self.store.config.as_deref())?;
+        let document = read(self.store.config.as_deref())?;
+        let Document { data_dir, store, key_file, log, listen, ops_listen, .. } = document;
+        let Document { upstream, verification, limits, .. } = document;
         let data_dir = self.store.data_dir.or(data_dir).unwrap_or_else(|| DATA_DIR.into());
         let store = match self.store.store.or(store) {
             Some(url) => Location::parse(&url)?,
@@ -181,6 +202,7 @@ impl ServeOptions {
             named_key_file: self.store.key_file.or(key_file),
             log: parse_log(log.as_deref().unwrap_or("info"))?,
             listen: parse_listen(listen.as_deref().unwrap_or(LISTEN))?,
+            ops_listen: parse_ops_listen(self.ops_listen.or(ops_listen).as_deref())?,
             endpoints,
             verification_interval: parse_interval(interval.as_deref().unwrap_or("1h"))?,
             token_limits,
@@ -287,6 +309,18 @@ fn parse_listen(listen: &str) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
+fn parse_ops_listen(text: Option<&str>) -> anyhow::Result<OpsListen> {
+    let address = match text {
+        None => return Ok(OpsListen::Default(OPS_LISTEN.parse()?)),
+        Some("off") => return Ok(OpsListen::Off),
+        Some(text) => text.parse().ok(),
+    };
+    address.map(OpsListen::At).with_context(|| {
+        let text = text.unwrap_or_default();
+        format!("ops_listen is {text}; write ADDRESS:PORT, for example {OPS_LISTEN}, or off")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,6 +340,10 @@ mod tests {
         assert_eq!(settings.store, Location::Sqlite("a/credvault.db".into()));
         assert_eq!(settings.key_file(false).unwrap().path(), Path::new("a.key"));
         assert_eq!(settings.listen.to_string(), LISTEN);
+        assert_eq!(settings.ops_listen, OpsListen::Default(OPS_LISTEN.parse().unwrap()));
+        let settings = from_file("ops_listen = '0.0.0.0:9464'").unwrap();
+        assert_eq!(settings.ops_listen, OpsListen::At("0.0.0.0:9464".parse().unwrap()));
+        assert_eq!(from_file("ops_listen = 'off'").unwrap().ops_listen, OpsListen::Off);
 
         let options = StoreOptions {
             data_dir: Some("b".into()),
@@ -333,6 +371,7 @@ mod tests {
             ("[limits]\ntoken_tries_per_provider = -1", "line 2"),
             ("listen = '0.0.0.0:50051'", "not encrypted"),
             ("listen = 'localhost'", "ADDRESS:PORT"),
+            ("ops_listen = 'localhost'", "ADDRESS:PORT, for example 127.0.0.1:9464, or off"),
             ("log = 'credvault=trace,h2=trace'", "write error, warn"),
             ("store = 'mysql://x'", "sqlite:PATH"),
         ] {

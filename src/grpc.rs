@@ -12,7 +12,9 @@ mod convert;
 mod credential_service;
 mod frame;
 mod front;
+mod health;
 pub mod json;
+mod measure;
 pub mod proto;
 mod provider_service;
 mod status;
@@ -21,7 +23,6 @@ mod use_service;
 use std::sync::Arc;
 
 use tonic::service::Routes;
-use tonic_health::server::HealthReporter;
 
 use crate::access::Caller;
 use crate::vault::{Error, Vault};
@@ -32,6 +33,7 @@ use proto::provider_service_server::{ProviderServiceServer, SERVICE_NAME as PROV
 use proto::use_service_server::{SERVICE_NAME as USE, UseServiceServer};
 
 pub use front::Front;
+pub use health::{Asks, Health, Readiness};
 
 /// The services that report their health under their own names; the empty name stands for all.
 const SERVICES: [&str; 6] = ["", ACCESS, CREDENTIAL, PROVIDER, USE, AUDIT];
@@ -42,28 +44,9 @@ struct Service {
     vault: Arc<Vault>,
 }
 
-/// Whether the services take calls, as health checks see it.
-#[derive(Debug, Clone)]
-pub struct Health(HealthReporter);
-
-impl Health {
-    /// Sets every service to `SERVING` or `NOT_SERVING`.
-    pub async fn set_serving(&self, serving: bool) {
-        let status = if serving {
-            tonic_health::ServingStatus::Serving
-        } else {
-            tonic_health::ServingStatus::NotServing
-        };
-        for service in SERVICES {
-            self.0.set_service_status(service, status).await;
-        }
-    }
-}
-
 /// Puts all services of a vault behind its front door.
-pub fn front(vault: Arc<Vault>) -> anyhow::Result<(Front, Health)> {
+pub fn front(vault: Arc<Vault>, health: &Health) -> anyhow::Result<Front> {
     let service = Service { vault: Arc::clone(&vault) };
-    let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -76,11 +59,11 @@ pub fn front(vault: Arc<Vault>) -> anyhow::Result<(Front, Health)> {
         .add_service(UseServiceServer::new(service.clone()))
         .add_service(AccessServiceServer::new(service.clone()))
         .add_service(AuditServiceServer::new(service))
-        .add_service(health)
+        .add_service(health.service())
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .prepare();
-    Ok((Front::new(vault, routes), Health(reporter)))
+    Ok(Front::new(vault, routes))
 }
 
 /// Takes a request apart into who calls and what is asked.

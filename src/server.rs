@@ -4,6 +4,7 @@
 //! spins when file descriptors run out (docs/adr/0003).
 
 mod connections;
+mod operations;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use crate::name::Uid;
 use crate::store::{self, Identity};
 use crate::upstream::{self, Network};
 use crate::vault::Vault;
+
+pub use operations::Operations;
 
 /// How long calls in progress may take after a stop was asked for. With the close of the store the process
 /// ends within 10 s, whatever clients do.
@@ -135,14 +138,16 @@ pub trait StopSignal {
 }
 
 /// Answers calls until it is asked to stop, then drains and closes the vault. Meanwhile each provider is verified
-/// again once a `verification_interval`.
+/// again once a `verification_interval`. What `operations` listens on is told, and goes on until the vault is closed.
 pub async fn serve(
     listener: TcpListener,
     vault: Arc<Vault>,
     verification_interval: Option<SignedDuration>,
+    operations: Operations,
     mut stop: impl StopSignal,
 ) -> anyhow::Result<()> {
-    let (front, health) = grpc::front(Arc::clone(&vault))?;
+    let health = operations.health().clone();
+    let front = grpc::front(Arc::clone(&vault), &health)?;
     let interval = verification_interval.map_or("off".to_owned(), |interval| interval.to_string());
     tracing::info!(interval, "scheduled verification of providers");
     let schedule = verification_interval.map(|interval| {
@@ -164,5 +169,6 @@ pub async fn serve(
     if tokio::time::timeout(CLOSE, vault.close()).await.is_err() {
         tracing::error!("the store did not close in time; the next start recovers from its log");
     }
+    operations.stop().await;
     Ok(())
 }

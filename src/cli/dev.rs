@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::clock::SystemClock;
 use crate::config::{ServeOptions, Settings};
 use crate::crypto::random;
 use crate::name::{OwnerName, ResourceId};
-use crate::server::{self, Purpose};
+use crate::server::{self, Operations, Purpose};
 use crate::telemetry;
 use crate::upstream::Network;
 use crate::vault::{Intent, Vault};
@@ -37,15 +38,17 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     if !settings.store.exists() {
         server::create_vault(&settings, true)?;
     }
+    let operations = Operations::start(&settings, true).await;
     let vault =
         server::open_vault(&settings, Purpose::Dev, Arc::new(SystemClock), &Network::internet())?;
     let vault = Arc::new(vault);
+    let operations = operations?;
     let listener = server::listen(&settings).await?;
     let token_file = settings.data_dir.join("dev.token");
     ensure_token(&vault, &token_file).await?;
     let signals = Signals::listen()?;
-    introduce(&settings, listener.local_addr()?, &token_file)?;
-    server::serve(listener, vault, settings.verification_interval, signals).await
+    introduce(&settings, listener.local_addr()?, operations.address(), &token_file)?;
+    server::serve(listener, vault, settings.verification_interval, operations, signals).await
 }
 
 /// Keeps the token of an earlier start while it is good; otherwise makes one.
@@ -84,7 +87,8 @@ fn write_token(
 /// Says what was made and what to type next.
 fn introduce(
     settings: &Settings,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
+    operations: Option<SocketAddr>,
     token_file: &Path,
 ) -> anyhow::Result<()> {
     let good = anstyle::AnsiColor::Green.on_default().bold();
@@ -92,12 +96,14 @@ fn introduce(
     let bold = anstyle::Style::new().bold();
     let user = format!("alice-{}", hex::encode(random::bytes::<3>()?));
     let token = quoted(token_file);
+    let metrics = operations.map_or("off".to_owned(), |at| format!("http://{at}/metrics"));
     say(format_args!(
         "{good}Credvault is ready{good:#} on {bold}{address}{bold:#} {dim}(dev: plaintext, loopback only){dim:#}
 
   account  accounts/dev
   data     {}
   token    {} {dim}(account-admin, verifier; operator){dim:#}
+  metrics  {metrics}
 
 Create a SIP credential; its password is shown this once:
 

@@ -18,8 +18,9 @@ use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use super::frame::{Checked, Messages};
-use super::status;
+use super::{measure, status};
 use crate::access::{self, Caller};
+use crate::telemetry::metrics::{self, AuthenticationFailure};
 use crate::vault::{Error, Vault};
 
 /// The longest that a call may take; a caller's shorter deadline wins.
@@ -51,6 +52,7 @@ impl Front {
     {
         let started = Instant::now();
         let path = request.uri().path().to_owned();
+        let measured = measure::begin(&path);
         let deadline = deadline(request.headers());
         let call = AssertUnwindSafe(self.call(request, peer)).catch_unwind();
         let result = match tokio::time::timeout(deadline, call).await {
@@ -60,6 +62,7 @@ impl Front {
             Err(_) => Err(Error::DeadlineExceeded.into()),
         };
         let response = result.unwrap_or_else(Status::into_http);
+        measured.end(code(&response).into());
         log(&path, &response, started.elapsed());
         response
     }
@@ -95,7 +98,10 @@ impl Front {
     }
 
     async fn authenticate(&self, headers: &HeaderMap, peer: String) -> Result<Caller, Error> {
-        let token = bearer(headers).ok_or(Error::Unauthenticated)?;
+        let token = bearer(headers).ok_or_else(|| {
+            metrics::authentication_failure(AuthenticationFailure::Missing);
+            Error::Unauthenticated
+        })?;
         self.vault.authenticate(token, peer).await
     }
 }
@@ -138,7 +144,7 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 }
 
 /// A refused call has its status in the head of the response; a good one in the trailers.
-fn code(response: &Response<Body>) -> Code {
+pub(super) fn code(response: &Response<Body>) -> Code {
     Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::telemetry::metrics::{self, Limit};
 use crate::vault::Error;
 
 /// The domain of every reason.
@@ -20,6 +21,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         log(&error);
+        count(&error);
         let (code, retry_after) = code(&error);
         let mut details = details(error.reason(), metadata(&error));
         if let Error::InvalidField(field) = &error {
@@ -105,6 +107,19 @@ fn log(error: &Error) {
     }
 }
 
+/// Counts what a limit refused.
+fn count(error: &Error) {
+    let limit = match error {
+        Error::RateLimited { on: "provider", .. } => Limit::TokenTriesPerProvider,
+        Error::RateLimited { on: "account", .. } => Limit::TokenTriesPerAccount,
+        Error::RateLimited { .. } => Limit::Other,
+        Error::Overloaded => Limit::CommitQueue,
+        Error::UpstreamAtCapacity => Limit::UpstreamCalls,
+        _ => return,
+    };
+    metrics::refused(limit);
+}
+
 /// For a message that does not decode.
 pub(super) fn malformed_message(problem: &'static str) -> Status {
     let details = details("MALFORMED_MESSAGE", HashMap::new());
@@ -113,6 +128,7 @@ pub(super) fn malformed_message(problem: &'static str) -> Status {
 
 /// For metadata above the limit.
 pub(super) fn headers_too_large(limit: usize) -> Status {
+    metrics::refused(Limit::Metadata);
     let details = details("MESSAGE_TOO_LARGE", HashMap::new());
     let message = format!("a call may have at most {limit} bytes of metadata");
     Status::with_error_details(Code::ResourceExhausted, message, details)
@@ -120,6 +136,7 @@ pub(super) fn headers_too_large(limit: usize) -> Status {
 
 /// For a message above the limit.
 pub(super) fn message_too_large(limit: u32) -> Status {
+    metrics::refused(Limit::Message);
     let details = details("MESSAGE_TOO_LARGE", HashMap::new());
     let message = format!("a request may have at most {limit} bytes");
     Status::with_error_details(Code::ResourceExhausted, message, details)

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::operations;
 use crate::support::fake_twilio::FakeTwilio;
 use crate::support::process::Process;
 use scan::{Encoding, Hit, Scanner};
@@ -101,13 +102,15 @@ async fn leaks(environment: &[(&str, &str)]) -> Result<Report, String> {
     let hosts =
         ["API", "TRUNKING"].map(|product| format!("CREDVAULT_UPSTREAM_TWILIO_{product}_URL"));
     let hosts = hosts.each_ref().map(|name| (name.as_str(), url.as_str()));
-    let environment = [environment, &hosts].concat();
+    let environment = [environment, &hosts, &[operations::LISTENS]].concat();
     let process = Process::dev(dir.path(), &environment);
     let tap = Tap::before(process.address).await;
     let mut workload = Workload::new(tap.address, &process, twilio);
     workload.run().await?;
 
     let mut places = files(&process.data_dir, "while it runs");
+    let metrics = operations::http::get(process.operations(), "/metrics").await.body;
+    places.push(("/metrics".to_owned(), metrics.into_bytes()));
     for file in ["cmdline", "environ"] {
         let path = format!("/proc/{}/{file}", process.id());
         places.extend(std::fs::read(&path).map(|bytes| (path, bytes)));

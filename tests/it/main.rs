@@ -26,6 +26,7 @@ mod dev_and_serve;
 mod health;
 mod idempotency;
 mod lists;
+mod operations;
 mod providers;
 mod races;
 mod refusals;

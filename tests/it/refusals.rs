@@ -97,6 +97,8 @@ async fn serve_refuses_what_is_not_safe_or_cannot_work() {
         ("all addresses, v6", &["--listen", "[::]:0"], &["others can reach", "write 127.0.0.1"]),
         ("no address", &["--listen", "localhost"], &["ADDRESS:PORT", "for example"]),
         ("a port in use", &["--listen", &taken], &["cannot listen", &taken, "--listen"]),
+        ("no address", &["--ops-listen", "localhost"], &["ops_listen", "ADDRESS:PORT", "off"]),
+        ("a port in use", &["--ops-listen", &taken], &["cannot listen", &taken, "--ops-listen"]),
         ("an unknown key", &["--config", &unknown], &["data_dri", "line 2", "data_dir"]),
         ("one in a section", &["--config", &section], &["api_urll", "line 2", "api_url`"]),
         ("no TOML", &["--config", &broken], &["broken.toml", "line 1"]),
@@ -176,6 +178,11 @@ async fn one_process_at_a_time_has_the_data() {
     refused("a second dev", &["dev", "--listen", "127.0.0.1:0", "--data-dir", data], &says);
     refused("tokens beside a server", &create_token(data), &says);
     refused("serve beside dev", &["serve", "--data-dir", data], &says);
+    // Said first, though the port is in use as well.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let serve = ["serve", "--data-dir", data, "--ops-listen", &taken];
+    refused("serve beside dev, at a port in use", &serve, &says);
     assert!(dev.terminate().success());
 }
 

@@ -26,7 +26,7 @@ use credvault::grpc::proto::credential_service_client::CredentialServiceClient;
 use credvault::grpc::proto::provider_service_client::ProviderServiceClient;
 use credvault::grpc::proto::use_service_client::UseServiceClient;
 use credvault::name::{OwnerName, ResourceId};
-use credvault::server::{self, Purpose, StopSignal};
+use credvault::server::{self, Operations, Purpose, StopSignal};
 use credvault::upstream::Network;
 use credvault::vault::{Intent, Vault};
 use fake_twilio::FakeTwilio;
@@ -98,6 +98,8 @@ impl StopSignal for Stopped {
 /// clock that stands still. What its network is, and where it finds Twilio, may be changed for a restart.
 pub(crate) struct TestVault {
     pub(crate) address: SocketAddr,
+    /// Its operations listener, if its options have one.
+    pub(crate) operations: Option<SocketAddr>,
     pub(crate) clock: Arc<MockClock>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) twilio: FakeTwilio,
@@ -139,9 +141,27 @@ impl TestVault {
         let (stop, stopped) = oneshot::channel();
         let stop_signal = Stopped(Some(stopped));
         let interval = settings.verification_interval;
-        let served =
-            tokio::spawn(server::serve(listener, Arc::clone(&vault), interval, stop_signal));
-        Self { address, clock, vault, twilio, dir, network, options, stop, served }
+        let operations = Operations::start(&settings, false).await.unwrap();
+        let operations_address = operations.address();
+        let served = tokio::spawn(server::serve(
+            listener,
+            Arc::clone(&vault),
+            interval,
+            operations,
+            stop_signal,
+        ));
+        Self {
+            address,
+            operations: operations_address,
+            clock,
+            vault,
+            twilio,
+            dir,
+            network,
+            options,
+            stop,
+            served,
+        }
     }
 
     /// Stops the server and closes the store. What is left is what lies on the disk.
@@ -216,6 +236,7 @@ fn options(dir: &Path, twilio: &FakeTwilio) -> ServeOptions {
     ServeOptions {
         store: StoreOptions { data_dir: Some(dir.join("data")), ..StoreOptions::default() },
         listen: Some("127.0.0.1:0".to_owned()),
+        ops_listen: Some("off".to_owned()),
         upstream_twilio_api_url: Some(twilio.url()),
         upstream_twilio_trunking_url: Some(twilio.url()),
         // Tests try more tokens than people do, and have carriers asked when they say so.

@@ -309,7 +309,8 @@ pub(crate) async fn update_token_within(vault: &TestVault, token: &str, timeout:
         .header("authorization", format!("Bearer {token}"))
         .body(Full::new(frame))
         .unwrap();
-    let (front, _) = credvault::grpc::front(Arc::clone(&vault.vault)).unwrap();
+    let health = credvault::grpc::Health::starting().await;
+    let front = credvault::grpc::front(Arc::clone(&vault.vault), &health).unwrap();
     let response = front.answer(request, "127.0.0.1".to_owned()).await;
     Status::from_header_map(response.headers()).unwrap()
 }

@@ -20,6 +20,8 @@ pub(crate) fn credvault<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>)
     // Tests try more tokens than people do.
     command.env("CREDVAULT_LIMITS_TOKEN_TRIES_PER_PROVIDER", "0");
     command.env("CREDVAULT_LIMITS_TOKEN_TRIES_PER_ACCOUNT", "0");
+    // Many run at once, and few are looked at.
+    command.env("CREDVAULT_OPS_LISTEN", "off");
     command.args(arguments).stdin(Stdio::null());
     command
 }
@@ -125,6 +127,14 @@ impl Process {
     pub(crate) fn token(&self) -> String {
         let token = std::fs::read_to_string(self.data_dir.join("dev.token")).unwrap();
         token.trim().to_owned()
+    }
+
+    /// Where its operations listener is, by its log.
+    pub(crate) fn operations(&self) -> SocketAddr {
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        let line = log.lines().rfind(|line| line.contains("operations listener")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line["address"].as_str().unwrap().parse().unwrap()
     }
 
     pub(crate) fn id(&self) -> u32 {
