@@ -1,6 +1,7 @@
 //! Configuration: flags, environment, one TOML file, defaults, in this order. The only reader of them.
 
 mod client;
+mod door;
 
 use std::fs::{self, DirBuilder};
 use std::net::SocketAddr;
@@ -18,9 +19,10 @@ use crate::crypto::kek_source::KeyFile;
 use crate::name::Invalid;
 use crate::store::Location;
 use crate::upstream::Endpoints;
-use crate::vault::TokenLimits;
+use crate::vault::CallLimits;
 
 pub use client::{ClientOptions, ClientSettings};
+pub use door::{ConnectionLimits, Listen, TlsOptions, TlsSettings};
 
 /// Where the data lies unless told otherwise.
 const DATA_DIR: &str = "./credvault-data";
@@ -58,9 +60,12 @@ pub struct ServeOptions {
     /// Options of the vault itself.
     #[command(flatten)]
     pub store: StoreOptions,
-    /// Address to take calls on; loopback only until TLS exists [default: 127.0.0.1:50051]
+    /// Where to take calls: ADDRESS:PORT, or unix:PATH; anything but loopback needs TLS [default: 127.0.0.1:50051]
     #[arg(long, env = "CREDVAULT_LISTEN", value_name = "ADDR")]
     pub listen: Option<String>,
+    /// Options about TLS.
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// Address for health, readiness and metrics, without encryption; or off [default: 127.0.0.1:9464]
     #[arg(long, env = "CREDVAULT_OPS_LISTEN", value_name = "ADDR")]
     pub ops_listen: Option<String>,
@@ -82,6 +87,16 @@ pub struct ServeOptions {
     /// How many tokens a minute may be tried in one account; 0 turns the limit off [default: 30]
     #[arg(long, env = "CREDVAULT_LIMITS_TOKEN_TRIES_PER_ACCOUNT", value_name = "COUNT")]
     pub limits_token_tries_per_account: Option<u32>,
+    /// How many connections may be open [default: 512]
+    #[arg(long, env = "CREDVAULT_LIMITS_CONNECTIONS", value_name = "COUNT")]
+    pub limits_connections: Option<usize>,
+    /// How many connections may be open from one address [default: 64]
+    #[arg(long, env = "CREDVAULT_LIMITS_CONNECTIONS_PER_ADDRESS", value_name = "COUNT")]
+    pub limits_connections_per_address: Option<usize>,
+    /// How many calls a second may fail to authenticate from one address, in bursts of twice as many; 0 turns the
+    /// limit off [default: 10]
+    #[arg(long, env = "CREDVAULT_LIMITS_FAILED_AUTHENTICATIONS", value_name = "COUNT")]
+    pub limits_failed_authentications: Option<u32>,
 }
 
 /// The configuration file. An unknown key is an error: it would be a setting that does not work.
@@ -97,6 +112,7 @@ struct Document {
     upstream: UpstreamSection,
     verification: VerificationSection,
     limits: LimitsSection,
+    tls: door::TlsSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -125,6 +141,9 @@ struct VerificationSection {
 struct LimitsSection {
     token_tries_per_provider: Option<u32>,
     token_tries_per_account: Option<u32>,
+    connections: Option<usize>,
+    connections_per_address: Option<usize>,
+    failed_authentications: Option<u32>,
 }
 
 /// Where the operations listener is.
@@ -150,15 +169,19 @@ pub struct Settings {
     /// How much to log.
     pub log: LevelFilter,
     /// Where to take calls.
-    pub listen: SocketAddr,
+    pub listen: Listen,
+    /// How connections are encrypted; None: not at all.
+    pub tls: Option<TlsSettings>,
+    /// How many connections may be open.
+    pub connections: ConnectionLimits,
     /// Where to tell health, readiness and metrics.
     pub ops_listen: OpsListen,
     /// Where the carriers are.
     pub endpoints: Endpoints,
     /// How often each provider is verified again; None: never by itself.
     pub verification_interval: Option<SignedDuration>,
-    /// How many tokens a minute may be tried.
-    pub token_limits: TokenLimits,
+    /// How many calls of some kinds are let through.
+    pub call_limits: CallLimits,
 }
 
 impl ServeOptions {
@@ -184,9 +207,9 @@ impl ServeOptions {
         set_url("accounts_url", accounts_url, |url| endpoints.twilio.set_accounts(url))?;
         set_url("trunking_url", trunking_url, |url| endpoints.twilio.set_trunking(url))?;
         let interval = self.verification_interval.or(verification.interval);
-        let defaults = TokenLimits::default();
+        let defaults = CallLimits::default();
         let limit = |said: Option<u32>, default| said.map_or(default, NonZeroU32::new);
-        let token_limits = TokenLimits {
+        let call_limits = CallLimits {
             per_provider: limit(
                 self.limits_token_tries_per_provider.or(limits.token_tries_per_provider),
                 defaults.per_provider,
@@ -195,17 +218,35 @@ impl ServeOptions {
                 self.limits_token_tries_per_account.or(limits.token_tries_per_account),
                 defaults.per_account,
             ),
+            failed_authentications: limit(
+                self.limits_failed_authentications.or(limits.failed_authentications),
+                defaults.failed_authentications,
+            ),
         };
+        let most = ConnectionLimits::default();
+        let connections = ConnectionLimits {
+            total: self.limits_connections.or(limits.connections).unwrap_or(most.total),
+            per_address: self
+                .limits_connections_per_address
+                .or(limits.connections_per_address)
+                .unwrap_or(most.per_address),
+        };
+        if connections.total == 0 || connections.per_address == 0 {
+            bail!("limits.connections and limits.connections_per_address must be at least 1");
+        }
+        let tls = door::tls(self.tls, document.tls)?;
         Ok(Settings {
             data_dir,
             store,
             named_key_file: self.store.key_file.or(key_file),
             log: parse_log(log.as_deref().unwrap_or("info"))?,
-            listen: parse_listen(listen.as_deref().unwrap_or(LISTEN))?,
+            listen: door::listen(listen.as_deref().unwrap_or(LISTEN), tls.is_some())?,
+            tls,
+            connections,
             ops_listen: parse_ops_listen(self.ops_listen.or(ops_listen).as_deref())?,
             endpoints,
             verification_interval: parse_interval(interval.as_deref().unwrap_or("1h"))?,
-            token_limits,
+            call_limits,
         })
     }
 }
@@ -295,20 +336,6 @@ fn parse_log(level: &str) -> anyhow::Result<LevelFilter> {
     }
 }
 
-fn parse_listen(listen: &str) -> anyhow::Result<SocketAddr> {
-    let address: SocketAddr = listen
-        .parse()
-        .ok()
-        .with_context(|| format!("listen is {listen}; write ADDRESS:PORT, for example {LISTEN}"))?;
-    if !address.ip().is_loopback() {
-        bail!(
-            "listen is {address}, which others can reach, and calls are not encrypted yet; \
-             write {LISTEN}, or put a TLS proxy in front of a loopback address"
-        );
-    }
-    Ok(address)
-}
-
 fn parse_ops_listen(text: Option<&str>) -> anyhow::Result<OpsListen> {
     let address = match text {
         None => return Ok(OpsListen::Default(OPS_LISTEN.parse()?)),
@@ -369,7 +396,14 @@ mod tests {
             ("[verification]\ninterval = '5s'", "1m to 168h"),
             ("[verification]\ninterval = 'hourly'", "1m to 168h"),
             ("[limits]\ntoken_tries_per_provider = -1", "line 2"),
-            ("listen = '0.0.0.0:50051'", "not encrypted"),
+            ("listen = '0.0.0.0:50051'", "name tls.cert_file and tls.key_file"),
+            ("listen = 'unix:'", "unix:PATH"),
+            ("listen = 'unix:/s'\n[tls]\ncert_file = 'c'\nkey_file = 'k'", "needs no TLS"),
+            ("[tls]\ncert_file = 'c'", "name tls.key_file"),
+            ("[tls]\nkey_file = 'k'", "name tls.cert_file"),
+            ("[tls.trust_domains]\n'example.org' = 'b'", "needs TLS"),
+            ("[tls.trust_domains]\n'Example.org' = 'b'", "Example.org must be a trust domain"),
+            ("[limits]\nconnections = 0", "at least 1"),
             ("listen = 'localhost'", "ADDRESS:PORT"),
             ("ops_listen = 'localhost'", "ADDRESS:PORT, for example 127.0.0.1:9464, or off"),
             ("log = 'credvault=trace,h2=trace'", "write error, warn"),

@@ -32,7 +32,7 @@ use proto::credential_service_server::{CredentialServiceServer, SERVICE_NAME as 
 use proto::provider_service_server::{ProviderServiceServer, SERVICE_NAME as PROVIDER};
 use proto::use_service_server::{SERVICE_NAME as USE, UseServiceServer};
 
-pub use front::Front;
+pub use front::{Front, Peer};
 pub use health::{Asks, Health, Readiness};
 
 /// The services that report their health under their own names; the empty name stands for all.

@@ -4,7 +4,9 @@
 //! spins when file descriptors run out (docs/adr/0003).
 
 mod connections;
+mod listener;
 mod operations;
+mod tls;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use jiff::SignedDuration;
-use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
@@ -24,6 +26,7 @@ use crate::store::{self, Identity};
 use crate::upstream::{self, Network};
 use crate::vault::Vault;
 
+pub use listener::Listener;
 pub use operations::Operations;
 
 /// How long calls in progress may take after a stop was asked for. With the close of the store the process
@@ -101,7 +104,7 @@ pub fn open_vault(
         )
     })?;
     let upstreams = upstream::built_ins(network, &settings.endpoints, &clock)?;
-    Ok(Vault::new(store, sealer, upstreams, settings.token_limits, clock))
+    Ok(Vault::new(store, sealer, upstreams, settings.call_limits, clock))
 }
 
 /// A copy of the data folder must not bring the key along. The folders must exist.
@@ -122,13 +125,8 @@ fn check_key_place(settings: &Settings, key_file: &KeyFile, dev: bool) -> anyhow
 }
 
 /// Binds the address to take calls on.
-pub async fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(settings.listen).await.map_err(|source| {
-        anyhow::anyhow!(
-            "cannot listen on {}: {source}; choose another address with --listen",
-            settings.listen
-        )
-    })
+pub async fn listen(settings: &Settings) -> anyhow::Result<Listener> {
+    Listener::bind(settings).await
 }
 
 /// What asks a server to stop. Asked a second time, it stops without waiting for anybody.
@@ -140,7 +138,7 @@ pub trait StopSignal {
 /// Answers calls until it is asked to stop, then drains and closes the vault. Meanwhile each provider is verified
 /// again once a `verification_interval`. What `operations` listens on is told, and goes on until the vault is closed.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     vault: Arc<Vault>,
     verification_interval: Option<SignedDuration>,
     operations: Operations,
@@ -155,7 +153,13 @@ pub async fn serve(
         tokio::spawn(async move { vault.run_scheduled_verifications(interval).await })
     });
     health.set_serving(true).await;
-    let mut connections = connections::Connections::new(front);
+    let mut connections = connections::Connections::new(front, listener.limits);
+    let mut beside = JoinSet::new();
+    let recorder = Arc::clone(&vault);
+    beside.spawn(async move { recorder.run_noise_records().await });
+    if let Some(tls) = listener.tls.clone() {
+        beside.spawn(async move { tls.follow_files().await });
+    }
     connections.accept_until(&listener, stop.next()).await;
 
     tracing::info!("stopping: finishing the calls in progress");
@@ -165,6 +169,7 @@ pub async fn serve(
         schedule.abort();
     }
     drop(listener);
+    beside.abort_all();
     connections.drain(DRAIN, stop.next()).await;
     if tokio::time::timeout(CLOSE, vault.close()).await.is_err() {
         tracing::error!("the store did not close in time; the next start recovers from its log");

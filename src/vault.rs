@@ -16,6 +16,7 @@ mod intent;
 mod issued;
 mod limits;
 mod list;
+mod noise;
 mod role_bindings;
 mod rotate_credential;
 mod scheduled_verification;
@@ -40,6 +41,7 @@ use crate::provider::{Kind, Refusal};
 use crate::store::{self, Store, Write};
 use crate::upstream::{Outage, Upstream};
 use limits::Limits;
+use noise::Noise;
 
 pub use api_tokens::NewApiToken;
 pub use create_credential::{NewCredential, NewPassword};
@@ -47,7 +49,7 @@ pub use create_provider::NewProvider;
 pub use error::{Error, FieldError};
 pub use intent::{Intent, Request};
 pub use issued::Issued;
-pub use limits::TokenLimits;
+pub use limits::CallLimits;
 pub use list::{Listed, PageRequest};
 pub use update_credential::CredentialChanges;
 pub use update_provider::ProviderChanges;
@@ -63,6 +65,7 @@ pub struct Vault {
     sealer: Sealer,
     upstreams: Vec<Box<dyn Upstream>>,
     limits: Limits,
+    noise: Noise,
     clock: Arc<dyn Clock>,
 }
 
@@ -72,11 +75,11 @@ impl Vault {
         store: Arc<dyn Store>,
         sealer: Sealer,
         upstreams: Vec<Box<dyn Upstream>>,
-        limits: TokenLimits,
+        limits: CallLimits,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let limits = Limits::new(limits, &clock);
-        Self { store, sealer, upstreams, limits, clock }
+        Self { store, sealer, upstreams, limits, noise: Noise::default(), clock }
     }
 
     /// Whether `credvault dev` made it.
@@ -174,6 +177,7 @@ impl Vault {
 
     /// Finishes all writes and lets go of the store.
     pub async fn close(&self) {
+        self.record_noise().await;
         self.store.close().await;
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
+
 use crate::name::Invalid;
 
 /// The longest id that is taken. The standard allows 2,048 bytes; ours stand in every audit entry.
@@ -40,6 +42,15 @@ impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// A workload that has shown its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// Who it is.
+    pub id: SpiffeId,
+    /// When its certificate ends.
+    pub expire_time: Timestamp,
 }
 
 /// The name of a trust domain, such as `example.org`.

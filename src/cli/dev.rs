@@ -7,14 +7,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use jiff::SignedDuration;
 
 use super::{Signals, quoted, say};
 use crate::access::principal::Principal;
 use crate::access::{LocalOperator, Owner, Role};
 use crate::clock::SystemClock;
-use crate::config::{ServeOptions, Settings};
+use crate::config::{Listen, ServeOptions, Settings};
 use crate::crypto::random;
 use crate::name::{OwnerName, ResourceId};
 use crate::server::{self, Operations, Purpose};
@@ -34,6 +34,11 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.options.resolve()?;
+    if let Listen::Unix(_) = settings.listen {
+        bail!(
+            "dev takes calls on a port, so that grpcurl finds it; use unix:PATH with `credvault serve`"
+        );
+    }
     telemetry::start(settings.log);
     if !settings.store.exists() {
         server::create_vault(&settings, true)?;

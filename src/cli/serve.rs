@@ -28,7 +28,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let operations = operations?;
     let listener = server::listen(&settings).await?;
     let signals = Signals::listen()?;
-    tracing::info!(address = %listener.local_addr()?, "taking calls");
+    tracing::info!(address = listener.address(), "taking calls");
     let interval = settings.verification_interval;
     server::serve(listener, Arc::new(vault), interval, operations, signals).await
 }

@@ -1,8 +1,8 @@
 //! The front door: what happens to every call before and after its service.
 //!
 //! Deadline → panic isolation → size of the metadata → authentication → frame check → service → log line. Health is open to
-//! everybody, reflection to everybody in dev, everything else to callers with a valid API token only, so
-//! that an unknown peer cannot even find out which methods exist.
+//! everybody, reflection to everybody in dev, everything else to callers with a valid API token or client certificate only,
+//! so that an unknown peer cannot even find out which methods exist.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use tower::ServiceExt as _;
 
 use super::frame::{Checked, Messages};
 use super::{measure, status};
+use crate::access::spiffe::Workload;
 use crate::access::{self, Caller};
 use crate::telemetry::metrics::{self, AuthenticationFailure};
 use crate::vault::{Error, Vault};
@@ -31,6 +32,15 @@ const MAX_HEADERS: usize = 8 * 1024;
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
 const REFLECTION: &str = "/grpc.reflection.";
+
+/// Whom a connection leads to.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The network address without the port, or `unix`.
+    pub address: String,
+    /// The workload that its certificate names, if it showed one.
+    pub workload: Option<Arc<Workload>>,
+}
 
 /// All services behind one door.
 #[derive(Clone)]
@@ -46,7 +56,7 @@ impl Front {
     }
 
     /// Answers one call from `peer`.
-    pub async fn answer<B>(self, request: Request<B>, peer: String) -> Response<Body>
+    pub async fn answer<B>(self, request: Request<B>, peer: Peer) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     {
@@ -67,7 +77,7 @@ impl Front {
         response
     }
 
-    async fn call<B>(self, request: Request<B>, peer: String) -> Result<Response<Body>, Status>
+    async fn call<B>(self, request: Request<B>, peer: Peer) -> Result<Response<Body>, Status>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     {
@@ -97,12 +107,23 @@ impl Front {
         Ok(response)
     }
 
-    async fn authenticate(&self, headers: &HeaderMap, peer: String) -> Result<Caller, Error> {
-        let token = bearer(headers).ok_or_else(|| {
-            metrics::authentication_failure(AuthenticationFailure::Missing);
-            Error::Unauthenticated
-        })?;
-        self.vault.authenticate(token, peer).await
+    /// Who calls. A token alone decides where there is one; else the certificate of the connection.
+    async fn authenticate(&self, headers: &HeaderMap, peer: Peer) -> Result<Caller, Error> {
+        let address = peer.address.clone();
+        let caller = match (bearer(headers), peer.workload) {
+            (Some(token), _) => self.vault.authenticate(token, peer.address).await,
+            (None, Some(workload)) if !headers.contains_key(AUTHORIZATION) => {
+                self.vault.authenticate_workload(&workload, peer.address).await
+            }
+            (None, _) => {
+                metrics::authentication_failure(AuthenticationFailure::Missing);
+                Err(Error::Unauthenticated)
+            }
+        };
+        match caller {
+            Err(Error::Unauthenticated) => Err(self.vault.not_authenticated(&address)),
+            other => other,
+        }
     }
 }
 

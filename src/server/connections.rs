@@ -1,69 +1,122 @@
 //! Connections: accepting them within limits, serving HTTP/2 on them, draining them.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::grpc::Front;
+use super::listener::{Accepted, Listener, Socket};
+use super::tls::{self, Tls};
+use crate::config::ConnectionLimits;
+use crate::grpc::{Front, Peer};
 
-/// Connections at the same time. Further ones wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 512;
+/// Places that are kept for addresses without a connection: a few that take all they can do not lock others out.
+const RESERVED: usize = 16;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How long the first bytes of HTTP/2 may take (RFC 9113 §3.4).
+const PREFACE: Duration = Duration::from_secs(5);
 
 /// How long a new connection may take to its first request. A silent one would hold its place for ever.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
+/// After so long without a request a connection is told to come again.
+const IDLE: Duration = Duration::from_mins(5);
+
 /// How long to wait before accepting again after an error that only time mends (EMFILE, ENFILE).
 const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// What every client says first.
+const CLIENT_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// All connections of a server.
 pub(super) struct Connections {
     front: Front,
     tasks: JoinSet<()>,
+    places: Arc<Places>,
     draining: watch::Sender<bool>,
 }
 
 impl Connections {
-    pub(super) fn new(front: Front) -> Self {
-        Self { front, tasks: JoinSet::new(), draining: watch::Sender::new(false) }
+    pub(super) fn new(front: Front, limits: ConnectionLimits) -> Self {
+        let places = Arc::new(Places { limits, taken: Mutex::default() });
+        Self { front, tasks: JoinSet::new(), places, draining: watch::Sender::new(false) }
     }
 
     /// Takes connections until `stop` is done.
     pub(super) async fn accept_until(
         &mut self,
-        listener: &TcpListener,
+        listener: &Listener,
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = pin!(stop);
         loop {
-            let room = self.tasks.len() < MAX_CONNECTIONS;
             tokio::select! {
                 () = &mut stop => return,
-                accepted = listener.accept(), if room => self.take(accepted).await,
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => self.take(accepted, listener),
+                    // The peer went away between its SYN and our accept: nothing to wait for.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "accept a connection");
+                        tokio::time::sleep(BACK_OFF).await;
+                    }
+                },
                 Some(_) = self.tasks.join_next() => {}
             }
         }
     }
 
-    async fn take(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+    /// Serves a connection, or closes it at once where it is one too many.
+    fn take(&mut self, accepted: Accepted, listener: &Listener) {
+        let (front, draining) = (self.front.clone(), self.draining.subscribe());
         match accepted {
-            Ok((stream, peer)) => {
-                let front = self.front.clone();
-                self.tasks.spawn(serve(stream, peer, front, self.draining.subscribe()));
+            Accepted::Tcp(stream, peer) => {
+                let Some(place) = self.places.take(Some(peer.ip())) else { return };
+                // Answers are small and somebody waits for each.
+                stream.set_nodelay(true).ok();
+                let peer = Peer { address: peer.ip().to_string(), workload: None };
+                match listener.tls.clone() {
+                    None => drop(self.tasks.spawn(async move {
+                        serve(stream, peer, front, draining).await;
+                        drop(place);
+                    })),
+                    Some(tls) => drop(self.tasks.spawn(async move {
+                        encrypted(stream, &tls, peer, front, draining).await;
+                        drop(place);
+                    })),
+                }
             }
-            // The peer went away between its SYN and our accept: nothing to wait for.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                tracing::warn!(%error, "accept a connection");
-                tokio::time::sleep(BACK_OFF).await;
+            Accepted::Unix(stream) => {
+                // The file's mode keeps others out already; root may do anything.
+                let owner = match &listener.socket {
+                    Socket::Unix(_, file) => file.owner().ok(),
+                    Socket::Tcp(_) => None,
+                };
+                let peer = stream.peer_cred().ok().map(|peer| peer.uid());
+                if peer.is_none() || (peer != owner && peer != Some(0)) {
+                    return;
+                }
+                let Some(place) = self.places.take(None) else { return };
+                let peer = Peer { address: "unix".to_owned(), workload: None };
+                self.tasks.spawn(async move {
+                    serve(stream, peer, front, draining).await;
+                    drop(place);
+                });
             }
         }
     }
@@ -84,22 +137,114 @@ impl Connections {
     }
 }
 
+/// Who has connections open, and how many.
+struct Places {
+    limits: ConnectionLimits,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Places {
+    /// A place for one more connection of an address, if it may have one. A Unix socket has no address.
+    fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Place> {
+        let address = address.map(network);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = address.and_then(|address| taken.by_address.get(&address)).copied().unwrap_or(0);
+        let reserved = if own == 0 { 0 } else { RESERVED.min(self.limits.total / 2) };
+        let room = taken.total < self.limits.total - reserved;
+        if !room || (address.is_some() && own >= self.limits.per_address) {
+            return None;
+        }
+        taken.total += 1;
+        if let Some(address) = address {
+            taken.by_address.insert(address, own + 1);
+        }
+        Some(Place { places: Arc::clone(self), address })
+    }
+}
+
+/// One connection's place, free again when it is dropped.
+struct Place {
+    places: Arc<Places>,
+    address: Option<IpAddr>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.total -= 1;
+        if let Some(address) = self.address
+            && let Some(own) = taken.by_address.get_mut(&address)
+        {
+            *own -= 1;
+            if *own == 0 {
+                taken.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// What counts as one address: of IPv6 the /64, which is the least that anybody is given.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Shakes hands, and serves with the identity that the client has shown.
+async fn encrypted<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    tls: &Tls,
+    peer: Peer,
+    front: Front,
+    draining: watch::Receiver<bool>,
+) {
+    let mut stopped = draining.clone();
+    let handshake = tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(stream));
+    let stream = tokio::select! {
+        handshake = handshake => match handshake {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%error, peer = peer.address, "a TLS handshake failed"),
+            Err(_) => return,
+        },
+        () = async { drop(stopped.wait_for(|draining| *draining).await) } => return,
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    // The handshake has accepted nothing that this does not take.
+    let workload = certificate.and_then(tls::workload).map(Arc::new);
+    serve(stream, Peer { workload, ..peer }, front, draining).await;
+}
+
 /// Serves one connection, within limits far above what honest callers need.
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    mut stream: S,
+    peer: Peer,
     front: Front,
     mut draining: watch::Receiver<bool>,
 ) {
-    // Answers are small and somebody waits for each.
-    stream.set_nodelay(true).ok();
-    let address = peer.ip().to_string();
-    let (asked, first_request) = watch::channel(false);
+    let mut said = [0; CLIENT_PREFACE.len()];
+    let began = tokio::select! {
+        read = tokio::time::timeout(PREFACE, stream.read_exact(&mut said)) => matches!(read, Ok(Ok(_))),
+        // Nothing was asked, so there is nothing to finish.
+        () = async { drop(draining.wait_for(|draining| *draining).await) } => false,
+    };
+    if !began || said != *CLIENT_PREFACE {
+        return;
+    }
+    let requests = Arc::new(AtomicU64::new(0));
+    let asked = Arc::clone(&requests);
     let service = service_fn(move |request| {
-        let (front, address) = (front.clone(), address.clone());
-        asked.send_if_modified(|asked| !std::mem::replace(asked, true));
-        async move { Ok::<_, Infallible>(front.answer(request, address).await) }
+        let (front, peer) = (front.clone(), peer.clone());
+        asked.fetch_add(1, Ordering::Relaxed);
+        async move { Ok::<_, Infallible>(front.answer(request, peer).await) }
     });
+    let stream = Begun { said: 0, stream };
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(64)
@@ -113,20 +258,32 @@ async fn serve(
         .keep_alive_timeout(Duration::from_secs(20))
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let asked_yet = first_request.clone();
     let silent = async {
-        let mut first_request = first_request;
-        let asked = first_request.wait_for(|asked| *asked);
-        if tokio::time::timeout(FIRST_REQUEST, asked).await.is_ok() {
+        tokio::time::sleep(FIRST_REQUEST).await;
+        if requests.load(Ordering::Relaxed) > 0 {
             std::future::pending::<()>().await;
+        }
+    };
+    let idle = async {
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(IDLE).await;
+            match requests.load(Ordering::Relaxed) {
+                same if same == before => return,
+                more => before = more,
+            }
         }
     };
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = silent => return,
+        () = idle => {
+            // What still streams (a watch of health) may go on.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
         () = async { drop(draining.wait_for(|draining| *draining).await) } => {
-            // Nothing was asked, so there is nothing to finish; hyper would wait for a preface.
-            if !*asked_yet.borrow() {
+            if requests.load(Ordering::Relaxed) == 0 {
                 return;
             }
             connection.as_mut().graceful_shutdown();
@@ -135,5 +292,91 @@ async fn serve(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// A stream whose preface was read already, and is read once more by HTTP/2.
+struct Begun<S> {
+    said: usize,
+    stream: S,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(rest @ [_, ..]) = CLIENT_PREFACE.get(self.said..) {
+            let part = rest.get(..buffer.remaining()).unwrap_or(rest);
+            buffer.put_slice(part);
+            self.said += part.len();
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_takes_all_it_can_leaves_places_for_others() {
+        let limits = ConnectionLimits { total: 100, per_address: 90 };
+        let places = Arc::new(Places { limits, taken: Mutex::default() });
+        let take = |address: &str| places.take(Some(address.parse().unwrap()));
+        let held: Vec<_> = std::iter::from_fn(|| take("192.0.2.1")).collect();
+        assert_eq!(held.len(), 100 - RESERVED);
+        let others: Vec<_> =
+            (0..RESERVED).map(|n| take(&format!("198.51.100.{n}")).unwrap()).collect();
+        assert!(take("203.0.113.1").is_none() && places.take(None).is_none(), "all are taken");
+        drop(others);
+        assert!(take("203.0.113.1").is_some());
+        drop(held);
+        let held: Vec<_> = std::iter::from_fn(|| take("::ffff:192.0.2.1")).collect();
+        assert_eq!(held.len(), 100 - RESERVED, "dropped places are free again");
+        drop(held);
+        assert!(places.taken.lock().unwrap().by_address.is_empty());
+    }
+
+    #[test]
+    fn an_address_has_no_more_than_its_share() {
+        let limits = ConnectionLimits { total: 512, per_address: 64 };
+        let places = Arc::new(Places { limits, taken: Mutex::default() });
+        let take = |address: String| places.take(Some(address.parse().unwrap()));
+        let held: Vec<_> = (0..200).filter_map(|n| take(format!("2001:db8::{n:x}"))).collect();
+        assert_eq!(held.len(), 64, "a /64 is one address");
+        assert!(take("2001:db8:0:1::1".to_owned()).is_some());
     }
 }

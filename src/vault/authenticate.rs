@@ -3,7 +3,7 @@
 use super::{Error, Vault};
 use crate::access::Caller;
 use crate::access::api_token::ApiToken;
-use crate::access::spiffe::SpiffeId;
+use crate::access::spiffe::Workload;
 use crate::audit::Actor;
 use crate::crypto;
 use crate::telemetry::metrics::{self, AuthenticationFailure};
@@ -41,13 +41,17 @@ impl Vault {
             }
         }
     }
-    /// The caller whose certificate says who it is. The connection has proved that it is theirs.
+    /// The caller whose certificate says who it is. The connection has proved that it is theirs; that may be long
+    /// ago, so whether it is still good is looked at on each call.
     pub async fn authenticate_workload(
         &self,
-        id: &SpiffeId,
+        workload: &Workload,
         peer: String,
     ) -> Result<Caller, Error> {
-        let actor = Actor { principal: id.to_string(), peer };
-        Ok(Caller { actor, standing: self.store.standing(id).await? })
+        if self.clock.now() >= workload.expire_time {
+            return Err(Error::Unauthenticated);
+        }
+        let actor = Actor { principal: workload.id.to_string(), peer };
+        Ok(Caller { actor, standing: self.store.standing(&workload.id).await? })
     }
 }

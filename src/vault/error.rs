@@ -32,7 +32,7 @@ impl FieldError {
 pub enum Error {
     #[error("{} {}", .0.field, .0.problem)]
     InvalidField(FieldError),
-    #[error("present one valid API token: `authorization: Bearer cv1_…`")]
+    #[error("present one valid API token, `authorization: Bearer cv1_…`, or a client certificate")]
     Unauthenticated,
     #[error(
         "no role of yours in this account allows {method}: ask an account-admin for one that does"

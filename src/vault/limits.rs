@@ -1,7 +1,9 @@
-//! How often callers may have a carrier asked about tokens of theirs: it is an oracle.
+//! How often callers may have a carrier asked about tokens of theirs, which is an oracle; and how often somebody may
+//! fail to say who they are.
 
+use std::hash::Hash;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use governor::clock::Clock as GovernorClock;
@@ -18,18 +20,24 @@ use crate::name::Uid;
 /// Beyond this many keys, those whose buckets are full again are forgotten.
 const KEYS: usize = 10_000;
 
-/// How many tokens a minute a carrier is asked about. None: no limit.
+/// How many calls of some kinds are let through. None: no limit.
 #[derive(Debug, Clone, Copy)]
-pub struct TokenLimits {
-    /// For one provider, by `UpdateToken`.
+pub struct CallLimits {
+    /// Tokens a minute that a carrier is asked about for one provider, by `UpdateToken`.
     pub per_provider: Option<NonZeroU32>,
-    /// For one account, by `UpdateToken` and `CreateProvider`.
+    /// The same for one account, by `UpdateToken` and `CreateProvider`.
     pub per_account: Option<NonZeroU32>,
+    /// Calls a second from one address that fail to authenticate, in bursts of twice as many.
+    pub failed_authentications: Option<NonZeroU32>,
 }
 
-impl Default for TokenLimits {
+impl Default for CallLimits {
     fn default() -> Self {
-        Self { per_provider: NonZeroU32::new(5), per_account: NonZeroU32::new(30) }
+        Self {
+            per_provider: NonZeroU32::new(5),
+            per_account: NonZeroU32::new(30),
+            failed_authentications: NonZeroU32::new(10),
+        }
     }
 }
 
@@ -37,7 +45,7 @@ impl Default for TokenLimits {
 #[derive(Debug)]
 pub(super) struct Limits {
     clock: Arc<dyn Clock>,
-    most: TokenLimits,
+    most: CallLimits,
     filled: Mutex<Filled>,
 }
 
@@ -45,32 +53,53 @@ pub(super) struct Limits {
 #[derive(Debug)]
 struct Filled {
     time: Timestamp,
-    provider: Option<Buckets>,
-    account: Option<Buckets>,
+    provider: Option<Buckets<Uid>>,
+    account: Option<Buckets<Uid>>,
+    failures: Option<Buckets<String>>,
 }
 
-type Buckets = RateLimiter<Uid, HashMapStateStore<Uid>, VaultClock, NoOpMiddleware<Nanos>>;
+type Buckets<K> = RateLimiter<K, HashMapStateStore<K>, VaultClock, NoOpMiddleware<Nanos>>;
 
 impl Filled {
-    fn new(limits: TokenLimits, clock: &Arc<dyn Clock>) -> Self {
-        let buckets = |a_minute: Option<NonZeroU32>| {
-            let quota = Quota::per_minute(a_minute?);
-            let clock = VaultClock(Arc::clone(clock));
-            Some(RateLimiter::new(quota, HashMapStateStore::default(), clock))
-        };
-        let (provider, account) = (buckets(limits.per_provider), buckets(limits.per_account));
-        Self { time: clock.now(), provider, account }
+    fn new(limits: CallLimits, clock: &Arc<dyn Clock>) -> Self {
+        let a_minute = |count: Option<NonZeroU32>| Some(buckets(Quota::per_minute(count?), clock));
+        let (provider, account) = (a_minute(limits.per_provider), a_minute(limits.per_account));
+        let failures = limits.failed_authentications.map(|a_second| {
+            let burst = a_second.saturating_add(a_second.get());
+            buckets(Quota::per_second(a_second).allow_burst(burst), clock)
+        });
+        Self { time: clock.now(), provider, account, failures }
     }
 }
 
+fn buckets<K: Hash + Eq + Clone>(quota: Quota, clock: &Arc<dyn Clock>) -> Buckets<K> {
+    RateLimiter::new(quota, HashMapStateStore::default(), VaultClock(Arc::clone(clock)))
+}
+
 impl Limits {
-    pub(super) fn new(limits: TokenLimits, clock: &Arc<dyn Clock>) -> Self {
+    pub(super) fn new(limits: CallLimits, clock: &Arc<dyn Clock>) -> Self {
         let filled = Mutex::new(Filled::new(limits, clock));
         Self { clock: Arc::clone(clock), most: limits, filled }
     }
 
     /// Whether a carrier may be asked about one more token, which is then counted.
     pub(super) fn may_ask(&self, account: Uid, provider: Option<Uid>) -> Result<(), Error> {
+        let filled = self.filled();
+        if let (Some(buckets), Some(provider)) = (&filled.provider, provider) {
+            take("provider", buckets, provider)?;
+        }
+        filled.account.as_ref().map_or(Ok(()), |buckets| take("account", buckets, account))
+    }
+
+    /// Counts a call from `address` that failed to authenticate; an error once there are too many of them. Who
+    /// authenticates is not looked at: nobody is refused for what others behind the same address do.
+    pub(super) fn failed(&self, address: &str) -> Result<(), Error> {
+        let filled = self.filled();
+        let failures = filled.failures.as_ref();
+        failures.map_or(Ok(()), |buckets| take("address", buckets, address.to_owned()))
+    }
+
+    fn filled(&self) -> MutexGuard<'_, Filled> {
         let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
         if now < filled.time {
@@ -78,14 +107,11 @@ impl Limits {
             *filled = Filled::new(self.most, &self.clock);
         }
         filled.time = now;
-        if let (Some(buckets), Some(provider)) = (&filled.provider, provider) {
-            take("provider", buckets, provider)?;
-        }
-        filled.account.as_ref().map_or(Ok(()), |buckets| take("account", buckets, account))
+        filled
     }
 }
 
-fn take(on: &'static str, buckets: &Buckets, key: Uid) -> Result<(), Error> {
+fn take<K: Hash + Eq + Clone>(on: &'static str, buckets: &Buckets<K>, key: K) -> Result<(), Error> {
     if buckets.len() > KEYS {
         buckets.retain_recent();
     }
@@ -121,7 +147,7 @@ mod tests {
     fn a_clock_that_is_set_back_locks_nobody_out() {
         let clock = Arc::new(MockClock::at("2026-05-01T12:00:00Z".parse().unwrap()));
         let dyn_clock: Arc<dyn Clock> = Arc::<MockClock>::clone(&clock);
-        let limits = Limits::new(TokenLimits::default(), &dyn_clock);
+        let limits = Limits::new(CallLimits::default(), &dyn_clock);
         let (account, provider) = (Uid::from_bytes([1; 16]), Some(Uid::from_bytes([2; 16])));
         let tries = || (0..10).filter(|_| limits.may_ask(account, provider).is_ok()).count();
         assert_eq!(tries(), 5);

@@ -365,7 +365,9 @@ async fn without_one_valid_token_every_answer_is_the_same() {
     ];
 
     let state = vault.state();
-    let entries = vault.column::<i64>("SELECT count(*) FROM audit_entry");
+    // Callers who do not say who they are have one entry a minute, apart from these.
+    let count = "SELECT count(*) FROM audit_entry WHERE method <> 'Authenticate'";
+    let entries = vault.column::<i64>(count);
     let mut answers = BTreeSet::new();
     let mut refuse = async |token: &str| {
         let clients = Clients::new(&channel, token);
@@ -392,7 +394,7 @@ async fn without_one_valid_token_every_answer_is_the_same() {
     refuse(&admin).await;
     assert_eq!(answers.len(), 1, "{answers:?}");
     assert_eq!(vault.state(), state);
-    assert_eq!(vault.column::<i64>("SELECT count(*) FROM audit_entry"), entries);
+    assert_eq!(vault.column::<i64>(count), entries);
 }
 
 #[tokio::test]

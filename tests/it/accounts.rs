@@ -1,7 +1,7 @@
 //! `AccessService` at work: accounts come and go, tokens are made once, and nobody locks everybody out.
 
-use credvault::access::spiffe::SpiffeId;
-use credvault::access::{self, GetCredential, Role};
+use credvault::access::spiffe::{SpiffeId, Workload};
+use credvault::access::{self, Caller, GetCredential, Role};
 use credvault::grpc::proto::{
     Account, ApiToken, CreateAccountRequest, CreateApiTokenRequest, CreateApiTokenResponse,
     DeleteAccountRequest, DeleteRoleBindingRequest, DisableAccountRequest, EnableAccountRequest,
@@ -264,6 +264,13 @@ async fn role_bindings_are_set_listed_and_deleted() {
     );
 }
 
+/// The caller that a workload is.
+async fn caller(vault: &TestVault, id: &str) -> Caller {
+    let expire_time = vault.now() + SignedDuration::from_secs(1);
+    let workload = Workload { id: SpiffeId::parse(id).unwrap(), expire_time };
+    vault.vault.authenticate_workload(&workload, String::new()).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_workload_has_the_roles_of_its_id_and_of_the_paths_above_it() {
     let (vault, operator, admin, _) = with_admin().await;
@@ -283,9 +290,8 @@ async fn a_workload_has_the_roles_of_its_id_and_of_the_paths_above_it() {
         ("spiffe://example.org/edges/a", &[]),
         ("spiffe://example.com/edge/a", &[]),
     ] {
-        let id = SpiffeId::parse(id).unwrap();
-        let caller = vault.vault.authenticate_workload(&id, String::new()).await.unwrap();
-        assert_eq!(caller.actor.principal, id.as_str());
+        let caller = caller(&vault, id).await;
+        assert_eq!(caller.actor.principal, id);
         let found: Vec<_> =
             caller.standing.memberships.iter().flat_map(|m| m.roles.clone()).collect();
         assert_eq!(found.len(), roles.len(), "{id}");
@@ -295,8 +301,7 @@ async fn a_workload_has_the_roles_of_its_id_and_of_the_paths_above_it() {
         assert!(!caller.standing.operator);
     }
     operator.bind("vault", "spiffe://example.org/ops", &[WireRole::Operator]).await.unwrap();
-    let id = SpiffeId::parse("spiffe://example.org/ops").unwrap();
-    let caller = vault.vault.authenticate_workload(&id, String::new()).await.unwrap();
+    let caller = caller(&vault, "spiffe://example.org/ops").await;
     assert!(caller.standing.operator && caller.standing.memberships.is_empty());
 }
 

@@ -23,6 +23,7 @@ mod crash;
 mod credentials;
 mod descriptors;
 mod dev_and_serve;
+mod door;
 mod health;
 mod idempotency;
 mod lists;

@@ -137,7 +137,9 @@ impl TestVault {
         let vault = server::open_vault(&settings, Purpose::Real, dyn_clock, &network);
         let vault = Arc::new(vault.unwrap());
         let listener = server::listen(&settings).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        // A Unix socket has none, and nobody asks for it.
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let address = listener.local_addr().unwrap_or(nowhere);
         let (stop, stopped) = oneshot::channel();
         let stop_signal = Stopped(Some(stopped));
         let interval = settings.verification_interval;
@@ -188,6 +190,24 @@ impl TestVault {
     pub(crate) async fn token(&self, account: &str, roles: &[Role]) -> String {
         let account = OwnerName::Account(ResourceId::parse(account).unwrap());
         self.token_of(&account, roles).await
+    }
+
+    /// A vault that takes calls elsewhere, and a reader's token for `accounts/acme`.
+    pub(crate) async fn start_on(listen: &str) -> (Self, String) {
+        let vault = Self::start_with(|options, _| options.listen = Some(listen.to_owned())).await;
+        let token = vault.token("acme", &[Role::Reader]).await;
+        (vault, token)
+    }
+
+    /// Binds roles in an account, which exists, to a principal.
+    pub(crate) async fn bind(&self, account: &str, principal: &str, roles: &[Role]) {
+        let operator = LocalOperator::beside_the_store();
+        let id = ResourceId::parse(account).unwrap();
+        let account = self.vault.get_account(&operator.scope(), &id).await.unwrap();
+        let scope = operator.owner_scope(Owner::Account(account));
+        let principal = Principal::parse(principal).unwrap();
+        let intent = Intent::default();
+        self.vault.set_role_binding(&scope, principal, roles.to_vec(), &intent).await.unwrap();
     }
 
     /// Clients of an operator.
@@ -242,6 +262,7 @@ fn options(dir: &Path, twilio: &FakeTwilio) -> ServeOptions {
         // Tests try more tokens than people do, and have carriers asked when they say so.
         limits_token_tries_per_provider: Some(0),
         limits_token_tries_per_account: Some(0),
+        limits_failed_authentications: Some(0),
         verification_interval: Some("off".to_owned()),
         ..ServeOptions::default()
     }

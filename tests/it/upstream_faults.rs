@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use credvault::access::Role;
+use credvault::grpc::Peer;
 use credvault::grpc::proto::{CreateProviderRequest, Provider, UpdateTokenRequest};
 use futures_util::future::join_all;
 use http_body_util::Full;
@@ -311,7 +312,8 @@ pub(crate) async fn update_token_within(vault: &TestVault, token: &str, timeout:
         .unwrap();
     let health = credvault::grpc::Health::starting().await;
     let front = credvault::grpc::front(Arc::clone(&vault.vault), &health).unwrap();
-    let response = front.answer(request, "127.0.0.1".to_owned()).await;
+    let peer = Peer { address: "127.0.0.1".to_owned(), workload: None };
+    let response = front.answer(request, peer).await;
     Status::from_header_map(response.headers()).unwrap()
 }
 

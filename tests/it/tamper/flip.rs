@@ -27,7 +27,7 @@ use credvault::grpc::proto::{CreateCredentialRequest, Credential};
 use credvault::name::{OwnerName, ResourceId};
 use credvault::secret::PasswordLength;
 use credvault::store::{self, Location, Store};
-use credvault::vault::{Error, Intent, PageRequest, TokenLimits, Vault};
+use credvault::vault::{CallLimits, Error, Intent, PageRequest, Vault};
 use jiff::Timestamp;
 
 use crate::support::random::Rng;
@@ -164,7 +164,7 @@ async fn use_copy(image: Arc<Image>, path: PathBuf) -> Result<Outcome, String> {
         Ok(sealer) => {
             let shared: Arc<dyn Store> = Arc::clone(&store);
             call_everything(
-                &Vault::new(shared, sealer, Vec::new(), TokenLimits::default(), clock),
+                &Vault::new(shared, sealer, Vec::new(), CallLimits::default(), clock),
                 &image,
             )
             .await

@@ -1,0 +1,144 @@
+//! Where connections come from: a TCP port, with TLS or on loopback; or a Unix socket.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow, bail};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use super::tls::Tls;
+use crate::config::{ConnectionLimits, Listen, Settings};
+
+/// A bound address, with how connections to it are taken.
+pub struct Listener {
+    pub(super) socket: Socket,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) limits: ConnectionLimits,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// A connection as it was accepted.
+pub(super) enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    /// Reads the certificates and binds the address.
+    pub(super) async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        // First the files: nobody connects to a server that cannot go on.
+        let tls = settings.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+        let socket = match &settings.listen {
+            Listen::Tcp(address) => Socket::Tcp(
+                TcpListener::bind(address)
+                    .await
+                    .map_err(|source| cannot(&settings.listen, source))?,
+            ),
+            Listen::Unix(path) => {
+                let file = SocketFile::claim(path).await?;
+                let socket =
+                    UnixListener::bind(path).map_err(|source| cannot(&settings.listen, source))?;
+                fs::set_permissions(path, Permissions::from_mode(0o600))?;
+                Socket::Unix(socket, file)
+            }
+        };
+        Ok(Self { socket, tls, limits: settings.connections })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> String {
+        match &self.socket {
+            Socket::Tcp(listener) => {
+                listener.local_addr().map_or_else(|_| String::new(), |address| address.to_string())
+            }
+            Socket::Unix(_, file) => format!("unix:{}", file.0.display()),
+        }
+    }
+
+    /// Its network address, if it is one.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match &self.socket {
+            Socket::Tcp(listener) => listener.local_addr(),
+            Socket::Unix(..) => Err(io::Error::new(io::ErrorKind::Unsupported, "a Unix socket")),
+        }
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        match &self.socket {
+            Socket::Tcp(listener) => {
+                listener.accept().await.map(|(stream, peer)| Accepted::Tcp(stream, peer))
+            }
+            Socket::Unix(listener, _) => {
+                listener.accept().await.map(|(stream, _)| Accepted::Unix(stream))
+            }
+        }
+    }
+}
+
+fn cannot(listen: &Listen, source: io::Error) -> anyhow::Error {
+    anyhow!("cannot listen on {listen}: {source}; choose another address with --listen")
+}
+
+/// The file of a Unix socket, which goes when the listener does.
+#[derive(Debug)]
+pub(super) struct SocketFile(PathBuf);
+
+impl SocketFile {
+    /// Makes room for a socket: one that nobody listens on any more is removed.
+    async fn claim(path: &Path) -> anyhow::Result<Self> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        let found = fs::metadata(folder).with_context(|| {
+            format!("cannot listen in {}; make the folder first", folder.display())
+        })?;
+        if found.mode() & 0o022 != 0 {
+            bail!(
+                "the folder {} of the socket can be written by others, who could put theirs in its place; \
+                 chmod go-w {}",
+                folder.display(),
+                folder.display()
+            );
+        }
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => bail!(
+                "{} is there and is no socket; choose another path with --listen unix:PATH",
+                path.display()
+            ),
+            Ok(_) if UnixStream::connect(path).await.is_ok() => bail!(
+                "another process takes calls on unix:{}; stop it, or choose another path with --listen",
+                path.display()
+            ),
+            Ok(_) => fs::remove_file(path).with_context(|| {
+                format!("cannot remove the socket {} of before", path.display())
+            })?,
+            Err(_) => {}
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Whom it belongs to.
+    pub(super) fn owner(&self) -> io::Result<u32> {
+        fs::metadata(&self.0).map(|found| found.uid())
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).ok();
+    }
+}

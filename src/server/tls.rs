@@ -1,0 +1,247 @@
+//! TLS 1.3, and who a client is by its certificate (SPIFFE X.509-SVID §4, §5).
+//!
+//! A certificate is good for the trust domain that it names, and only if that domain's own bundle vouches for it: a
+//! bundle cannot make workloads of another domain. Neither CN nor DNS names make an identity.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use jiff::Timestamp;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
+use tokio_rustls::TlsAcceptor;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::access::spiffe::{SpiffeId, TrustDomain, Workload};
+use crate::config::TlsSettings;
+
+/// How often the files are looked at again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The TLS of a listener, as its files say now.
+pub(super) struct Tls {
+    settings: TlsSettings,
+    current: RwLock<Arc<ServerConfig>>,
+}
+
+impl Tls {
+    /// Reads the files, or says what is wrong with them.
+    pub(super) fn load(settings: &TlsSettings) -> anyhow::Result<Self> {
+        let current = RwLock::new(read(settings)?);
+        Ok(Self { settings: settings.clone(), current })
+    }
+
+    /// What the next handshake uses.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&current).into()
+    }
+
+    /// Takes new files into use when they change, for as long as it is polled. Files that do not work are told of,
+    /// and those before stay in use.
+    pub(super) async fn follow_files(&self) {
+        let mut before = self.stamp();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = self.stamp();
+            if now == before {
+                continue;
+            }
+            before = now;
+            match read(&self.settings) {
+                Ok(config) => {
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
+                    tracing::info!("new TLS files are in use");
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(error, "new TLS files do not work; those before stay in use");
+                }
+            }
+        }
+    }
+
+    /// What changes when a file does: a renewal replaces files, writes them, or turns a link to others.
+    fn stamp(&self) -> Vec<Option<(u64, i64, i64, u64)>> {
+        let TlsSettings { cert_file, key_file, trust_domains } = &self.settings;
+        let files = [cert_file, key_file].into_iter().chain(trust_domains.values());
+        let stamp = |file: fs::Metadata| (file.ino(), file.mtime(), file.mtime_nsec(), file.size());
+        files.map(|file| fs::metadata(file).ok().map(stamp)).collect()
+    }
+}
+
+fn read(settings: &TlsSettings) -> anyhow::Result<Arc<ServerConfig>> {
+    let TlsSettings { cert_file, key_file, trust_domains } = settings;
+    let chain = certificates("tls.cert_file", cert_file)?;
+    check_owner_alone(key_file)?;
+    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|_| {
+        anyhow!(
+            "tls.key_file {} holds no private key; name a PEM file with one",
+            key_file.display()
+        )
+    })?;
+    let provider = Arc::new(default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?;
+    let mut domains: BTreeMap<TrustDomain, Arc<dyn ClientCertVerifier>> = BTreeMap::new();
+    for (domain, bundle) in trust_domains {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates("the bundle", bundle)? {
+            roots.add(certificate).with_context(|| {
+                format!("the bundle {} holds what is no authority's certificate", bundle.display())
+            })?;
+        }
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        domains.insert(domain.clone(), verifier.build()?);
+    }
+    let builder = match domains.values().next() {
+        None => builder.with_no_client_auth(),
+        Some(any) => {
+            let any = Arc::clone(any);
+            builder.with_client_cert_verifier(Arc::new(Workloads { domains, any }))
+        }
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(|problem| {
+        anyhow!(
+            "tls.cert_file {} and tls.key_file {} do not belong together: {problem}",
+            cert_file.display(),
+            key_file.display()
+        )
+    })?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // A resumed session would bring a certificate that nobody has verified since.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+fn certificates(what: &str, file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => bail!(
+            "{what} {} holds no certificate that can be read; name a PEM file with one",
+            file.display()
+        ),
+    }
+}
+
+fn check_owner_alone(file: &Path) -> anyhow::Result<()> {
+    let found = fs::metadata(file)
+        .with_context(|| format!("cannot read tls.key_file {}", file.display()))?;
+    if found.mode() & 0o077 != 0 {
+        bail!(
+            "tls.key_file {} can be read by others; make it its owner's alone: chmod 600 {}",
+            file.display(),
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+/// Verifies a client's certificate against the bundle of the trust domain that it names.
+struct Workloads {
+    domains: BTreeMap<TrustDomain, Arc<dyn ClientCertVerifier>>,
+    /// One of them, for what does not depend on the domain.
+    any: Arc<dyn ClientCertVerifier>,
+}
+
+impl fmt::Debug for Workloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.domains.keys()).finish()
+    }
+}
+
+impl ClientCertVerifier for Workloads {
+    /// Callers with a token need no certificate.
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let unknown = || rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let refused =
+            rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+        let workload = workload(end_entity).ok_or(refused)?;
+        let domain = TrustDomain::parse(workload.id.trust_domain()).map_err(|_| unknown())?;
+        let verifier = self.domains.get(&domain).ok_or_else(unknown)?;
+        verifier.verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.any.supported_verify_schemes()
+    }
+}
+
+/// Who a certificate says its holder is, if it is a leaf as SPIFFE wants it: one URI, which is a SPIFFE ID; no
+/// authority; for signatures, and for clients. Whether anybody vouches for it is not asked here.
+pub(super) fn workload(certificate: &CertificateDer<'_>) -> Option<Workload> {
+    let (rest, certificate) = X509Certificate::from_der(certificate).ok()?;
+    if !rest.is_empty() || certificate.basic_constraints().ok()?.is_some_and(|found| found.value.ca)
+    {
+        return None;
+    }
+    let usage = certificate.key_usage().ok()??.value;
+    let extended = certificate.extended_key_usage().ok()??.value;
+    if !usage.digital_signature()
+        || usage.key_cert_sign()
+        || usage.crl_sign()
+        || !extended.client_auth
+    {
+        return None;
+    }
+    let names = &certificate.subject_alternative_name().ok()??.value.general_names;
+    let mut uris = names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    });
+    let id = SpiffeId::parse(uris.next()?).ok()?;
+    if uris.next().is_some() {
+        return None;
+    }
+    let expire_time = Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()?;
+    Some(Workload { id, expire_time })
+}
