@@ -8,7 +8,7 @@ use credvault::grpc::proto::{
 };
 use tonic::Code;
 
-use super::{Ask, Change, id, reason_of, sid};
+use super::rounds::{Ask, Change, id, reason_of, sid};
 use crate::support::fake_twilio::FakeTwilio;
 use crate::support::{Clients, md5_response};
 

@@ -15,7 +15,7 @@ use super::{Clients, channel};
 
 /// The binary with these arguments, and nothing of the tests' own surroundings that it would read.
 pub(crate) fn credvault<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_credvault"));
+    let mut command = Command::new(binary());
     command.env_clear().envs(surroundings());
     // Tests try more tokens than people do.
     command.env("CREDVAULT_LIMITS_TOKEN_TRIES_PER_PROVIDER", "0");
@@ -24,6 +24,12 @@ pub(crate) fn credvault<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>)
     command.env("CREDVAULT_OPS_LISTEN", "off");
     command.args(arguments).stdin(Stdio::null());
     command
+}
+
+/// The build of these tests, or the one that `CREDVAULT_BIN` names.
+#[expect(clippy::disallowed_methods, reason = "a test is told which build to look at")]
+fn binary() -> OsString {
+    std::env::var_os("CREDVAULT_BIN").unwrap_or(env!("CARGO_BIN_EXE_credvault").into())
 }
 
 /// The environment without what the binary would read.
