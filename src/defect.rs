@@ -8,6 +8,10 @@
 pub enum Defect {
     /// Answers leave before the commit is durable. Caught by the kill -9 harness.
     AnswerBeforeCommit,
+    /// A commit does not wait for the disk (`synchronous=NORMAL`). Caught by the power-loss images.
+    RelaxedSync,
+    /// What a crash left unsynced is answered by. Caught by the power-loss images.
+    UnsettledStart,
     /// An issued password is logged. Caught by the canary scan.
     LogSecret,
     /// Overwritten pages are not zeroed and the log is not truncated. Caught by the remnant scan.
@@ -29,6 +33,8 @@ impl Defect {
     pub fn name(self) -> &'static str {
         match self {
             Self::AnswerBeforeCommit => "answer-before-commit",
+            Self::RelaxedSync => "relaxed-sync",
+            Self::UnsettledStart => "unsettled-start",
             Self::LogSecret => "log-secret",
             Self::KeepRemnants => "keep-remnants",
             Self::UnboundCiphertext => "unbound-ciphertext",

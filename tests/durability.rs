@@ -16,8 +16,14 @@
     reason = "tests stand outside of the fences: they look at statuses and files, and say what they saw"
 )]
 
+#[path = "durability/disk.rs"]
+mod disk;
+#[path = "durability/journal.rs"]
+mod journal;
 #[path = "durability/kill.rs"]
 mod kill;
+#[path = "durability/power.rs"]
+mod power;
 
 /// What is shared with `tests/it`.
 #[path = "it"]

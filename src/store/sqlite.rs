@@ -69,6 +69,9 @@ impl SqliteStore {
         let path = &files::resolve(path)?;
         let lock = files::Lock::take(path)?;
         let writing = files::open_for_writing(path)?;
+        if lock.unclean {
+            files::settle(path, &writing)?;
+        }
         let identity = read::identity(&writing).map_err(|source| files::damaged(path, &source))?;
         let check = if lock.unclean { files::check_in_background(path) } else { None };
         let checkpointer = Checkpointer::start(files::open_for_writing(path)?, path, lock.unclean)?;

@@ -69,7 +69,7 @@ impl fmt::Display for Report {
 /// A change that is asked for.
 #[derive(Clone)]
 #[expect(clippy::large_enum_variant, reason = "some thousand of them, and all of them short-lived")]
-pub(super) enum Ask {
+pub(crate) enum Ask {
     Create(CreateCredentialRequest),
     Rotate(RotateCredentialRequest),
     Update(UpdateCredentialRequest),
@@ -79,7 +79,7 @@ pub(super) enum Ask {
 }
 
 impl Ask {
-    pub(super) fn method(&self) -> &'static str {
+    pub(crate) fn method(&self) -> &'static str {
         match self {
             Self::Create(_) => "CreateCredential",
             Self::Rotate(_) => "RotateCredential",
@@ -91,7 +91,7 @@ impl Ask {
     }
 
     /// Sends it.
-    pub(super) async fn send(&self, clients: &mut Clients) -> Result<Answer, Status> {
+    pub(crate) async fn send(&self, clients: &mut Clients) -> Result<Answer, Status> {
         let version = |credential: Option<Credential>| credential.map_or(0, |it| it.version);
         let token_version = |provider: Option<Provider>| provider.map_or(0, |it| it.token_version);
         let mut answer = Answer::default();
@@ -128,9 +128,9 @@ impl Ask {
 
 /// What an acknowledgement said. The version is 0 when nothing is left.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Answer {
-    pub(super) version: i64,
-    pub(super) issued: Option<String>,
+pub(crate) struct Answer {
+    pub(crate) version: i64,
+    pub(crate) issued: Option<String>,
 }
 
 /// A line of a journal.
@@ -358,7 +358,7 @@ impl Client {
     }
 }
 
-pub(super) fn reason_of(status: &Status) -> String {
+pub(crate) fn reason_of(status: &Status) -> String {
     status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
 }
 
