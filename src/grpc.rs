@@ -38,6 +38,10 @@ pub use health::{Asks, Health, Readiness};
 /// The services that report their health under their own names; the empty name stands for all.
 const SERVICES: [&str; 6] = ["", ACCESS, CREDENTIAL, PROVIDER, USE, AUDIT];
 
+/// Those that change what is stored. They cannot while the disk is full; the others, and the vault as a whole, go
+/// on: an orchestrator that took the vault away would stop the calls that phones make.
+const WRITING: [&str; 3] = [ACCESS, CREDENTIAL, PROVIDER];
+
 /// The services of one vault.
 #[derive(Clone)]
 struct Service {

@@ -155,21 +155,23 @@ pub async fn serve(
     health.set_serving(true).await;
     let mut connections = connections::Connections::new(front, listener.limits);
     let mut beside = JoinSet::new();
-    let recorder = Arc::clone(&vault);
+    let (recorder, told) = (Arc::clone(&vault), health.clone());
     beside.spawn(async move { recorder.run_noise_records().await });
+    let has_room = vault.has_room();
+    beside.spawn(async move { told.follow(has_room).await });
     if let Some(tls) = listener.tls.clone() {
         beside.spawn(async move { tls.follow_files().await });
     }
     connections.accept_until(&listener, stop.next()).await;
 
     tracing::info!("stopping: finishing the calls in progress");
+    beside.shutdown().await;
     health.set_serving(false).await;
     if let Some(schedule) = schedule {
         // A verification that is cut off has changed nothing.
         schedule.abort();
     }
     drop(listener);
-    beside.abort_all();
     connections.drain(DRAIN, stop.next()).await;
     if tokio::time::timeout(CLOSE, vault.close()).await.is_err() {
         tracing::error!("the store did not close in time; the next start recovers from its log");

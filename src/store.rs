@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::access::api_token::{TokenId, TokenMetadata};
 use crate::access::principal::{Principal, RoleBinding};
@@ -478,6 +479,10 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Performs a write. `Ok` means durable: change, audit entry and request id, all three.
     async fn commit(&self, write: Write) -> Result<(), Error>;
+
+    /// Whether there is room for changes. False from when the disk refused one until it has room again, which the
+    /// store finds out by itself.
+    fn has_room(&self) -> watch::Receiver<bool>;
 
     /// Finishes the writes that wait, moves everything into the main file and lets go of it.
     async fn close(&self);

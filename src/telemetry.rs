@@ -16,7 +16,9 @@ use tracing_subscriber::{Layer as _, fmt};
 /// Starts logging to standard error, and makes panics say where they happened but not what they said.
 pub fn start(level: LevelFilter) {
     let filter = Targets::new().with_default(LevelFilter::WARN).with_target("credvault", level);
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    // It would tell of a line that could not be written (a full disk) on the same standard error, and panic then.
+    let lines = fmt::layer().log_internal_errors(false);
+    let lines = lines.with_writer(std::io::stderr).with_target(false);
     let lines = if std::io::stderr().is_terminal() {
         lines.compact().boxed()
     } else {

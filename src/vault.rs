@@ -29,6 +29,8 @@ mod verify_sip_digest;
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::access::{
     self, AccountScope, Action, Authorized, Caller, CreateApiToken, Denied, OperatorScope,
     OwnerScope, Scope,
@@ -85,6 +87,11 @@ impl Vault {
     /// Whether `credvault dev` made it.
     pub fn is_dev(&self) -> bool {
         self.store.identity().dev
+    }
+
+    /// Whether there is room for changes. It changes with the disk.
+    pub fn has_room(&self) -> watch::Receiver<bool> {
+        self.store.has_room()
     }
 
     /// Decides whether `caller` may perform `A` in `account`, and records a refusal.

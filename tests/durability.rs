@@ -18,6 +18,8 @@
 
 #[path = "durability/disk.rs"]
 mod disk;
+#[path = "durability/full.rs"]
+mod full;
 #[path = "durability/journal.rs"]
 mod journal;
 #[path = "durability/kill.rs"]

@@ -14,7 +14,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tower::ServiceExt as _;
 
 use super::frame::{Checked, Messages};
-use super::{SERVICES, front, measure, status};
+use super::{SERVICES, WRITING, front, measure, status};
 use crate::vault::Error;
 
 /// How long a probe may take to say what it asks.
@@ -53,20 +53,29 @@ impl Health {
             reporter: HealthReporter::new(),
             readiness: Arc::new(watch::Sender::new(Readiness::Starting)),
         };
-        health.report(false).await;
+        health.report(&SERVICES, false).await;
         health
     }
 
     /// Takes calls from now on, or no more.
     pub async fn set_serving(&self, serving: bool) {
         self.readiness.send_replace(if serving { Readiness::Ready } else { Readiness::Stopping });
-        self.report(serving).await;
+        self.report(&SERVICES, serving).await;
     }
 
-    async fn report(&self, serving: bool) {
+    /// Says under their own names that the services that write cannot while there is no room, for as long as it is
+    /// polled.
+    pub async fn follow(&self, mut has_room: watch::Receiver<bool>) {
+        while has_room.changed().await.is_ok() {
+            let serving = *has_room.borrow_and_update();
+            self.report(&WRITING, serving).await;
+        }
+    }
+
+    async fn report(&self, services: &[&'static str], serving: bool) {
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for service in SERVICES {
-            self.reporter.set_service_status(service, status).await;
+        for service in services {
+            self.reporter.set_service_status(*service, status).await;
         }
     }
 

@@ -11,6 +11,7 @@ mod access;
 mod checkpoint;
 mod files;
 mod read;
+mod room;
 mod sweep;
 mod verifications;
 mod write;
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, InterruptHandle};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
     Done, Error, Identity, OnceKey, OpenError, Page, Store, StoredApiToken, StoredCredential,
@@ -39,6 +40,7 @@ use crate::credential::{Credential, CredentialFilter, Realm, Username};
 use crate::name::{ResourceId, Uid};
 use crate::provider::{Provider, ProviderFilter, Verification};
 use checkpoint::Checkpointer;
+use room::Room;
 use writer::Writer;
 
 pub(super) use files::create;
@@ -53,6 +55,7 @@ pub(super) struct SqliteStore {
     writer: Writer,
     checkpointer: Checkpointer,
     check: Option<InterruptHandle>,
+    has_room: watch::Receiver<bool>,
     clock: Arc<dyn Clock>,
     lock: files::Lock,
 }
@@ -69,15 +72,18 @@ impl SqliteStore {
         let path = &files::resolve(path)?;
         let lock = files::Lock::take(path)?;
         let writing = files::open_for_writing(path)?;
-        if lock.unclean {
+        // A full disk may have taken the lock file's mark, too.
+        if lock.unclean || files::size_of(&files::beside(path, "-wal")) > 0 {
             files::settle(path, &writing)?;
         }
         let identity = read::identity(&writing).map_err(|source| files::damaged(path, &source))?;
         let check = if lock.unclean { files::check_in_background(path) } else { None };
         let checkpointer = Checkpointer::start(files::open_for_writing(path)?, path, lock.unclean)?;
-        let writer = Writer::start(writing, Arc::clone(&clock), checkpointer.notes())?;
+        let room = Room::beside(path);
+        let has_room = room.watch();
+        let writer = Writer::start(writing, Arc::clone(&clock), checkpointer.notes(), room)?;
         let readers = Arc::new(Readers::of(path));
-        Ok(Self { identity, readers, writer, checkpointer, check, clock, lock })
+        Ok(Self { identity, readers, writer, checkpointer, check, has_room, clock, lock })
     }
 
     /// Reads where it is called: a point read takes microseconds, a hop to a thread takes longer.
@@ -331,6 +337,10 @@ impl Store for SqliteStore {
     async fn commit(&self, write: Write) -> Result<(), Error> {
         self.lock.in_use();
         self.writer.commit(write).await
+    }
+
+    fn has_room(&self) -> watch::Receiver<bool> {
+        self.has_room.clone()
     }
 
     async fn close(&self) {

@@ -71,7 +71,7 @@ impl Checkpointer {
     ) -> Result<Self, OpenError> {
         let notes = Notes::default();
         let log = files::beside(path, "-wal");
-        if unclean || size_of(&log) > 0 {
+        if unclean || files::size_of(&log) > 0 {
             notes.written();
         }
         let sweeper = Sweeper::open(path).map_err(|source| {
@@ -142,7 +142,7 @@ impl Thread {
             if self.notes.0.written.swap(false, Ordering::AcqRel) {
                 oldest.get_or_insert_with(Instant::now);
             }
-            let size = size_of(&self.log);
+            let size = files::size_of(&self.log);
             metrics::log_size(size);
             let due = oldest.is_some_and(|since| since.elapsed() >= TRUNCATE_AFTER);
             if due || size >= TRUNCATE_FROM {
@@ -198,8 +198,4 @@ impl Thread {
             }
         }
     }
-}
-
-fn size_of(log: &Path) -> u64 {
-    std::fs::metadata(log).map_or(0, |log| log.len())
 }

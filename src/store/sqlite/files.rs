@@ -241,6 +241,11 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// How long a file is; 0 if it is not there.
+pub(super) fn size_of(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
+}
+
 /// Checks the whole file after an unclean stop, while the server already answers.
 pub(super) fn check_in_background(path: &Path) -> Option<InterruptHandle> {
     tracing::warn!("the store was not closed; it recovers from its log and is checked meanwhile");

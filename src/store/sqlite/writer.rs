@@ -11,14 +11,15 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Instant;
 
-use rusqlite::{Connection, ffi};
+use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::oneshot;
 
 use super::checkpoint::Notes;
+use super::room::Room;
 use super::{files, write};
 use crate::clock::Clock;
 use crate::defect::{Defect, planted};
@@ -53,13 +54,14 @@ impl Writer {
         connection: Connection,
         clock: Arc<dyn Clock>,
         notes: Notes,
+        room: Room,
     ) -> Result<Self, OpenError> {
         let (queue, messages) = sync_channel(QUEUE);
         connection.set_prepared_statement_cache_capacity(64);
         thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
-                let work = || run(connection, &messages, clock.as_ref(), &notes);
+                let work = || run(connection, &messages, clock.as_ref(), &notes, &room);
                 if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
                     // Nothing could be written any more, and nobody would notice.
                     files::exit("the writer of the store panicked");
@@ -104,8 +106,24 @@ impl Writer {
     }
 }
 
-fn run(connection: Connection, messages: &Receiver<Message>, clock: &dyn Clock, notes: &Notes) {
-    while let Ok(first) = messages.recv() {
+fn run(
+    connection: Connection,
+    messages: &Receiver<Message>,
+    clock: &dyn Clock,
+    notes: &Notes,
+    room: &Room,
+) {
+    loop {
+        room.look();
+        let first = match room.next_look() {
+            None => messages.recv().map_err(RecvTimeoutError::from),
+            Some(wait) => messages.recv_timeout(wait),
+        };
+        let first = match first {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let mut jobs = Vec::new();
         let mut stop = None;
         for message in std::iter::once(first).chain(messages.try_iter().take(BATCH - 1)) {
@@ -128,7 +146,7 @@ fn run(connection: Connection, messages: &Receiver<Message>, clock: &dyn Clock, 
             {
                 tracing::warn!(%error, "forget cached pages");
             }
-            commit(&connection, jobs, clock);
+            commit(&connection, jobs, clock, room);
             notes.written();
         }
         if let Some(stopped) = stop {
@@ -140,7 +158,7 @@ fn run(connection: Connection, messages: &Receiver<Message>, clock: &dyn Clock, 
 }
 
 /// Commits a batch and answers every job.
-fn commit(connection: &Connection, mut jobs: Vec<Job>, clock: &dyn Clock) {
+fn commit(connection: &Connection, mut jobs: Vec<Job>, clock: &dyn Clock, room: &Room) {
     if planted(Defect::AnswerBeforeCommit) {
         for job in &mut jobs {
             let (unheard, _) = oneshot::channel();
@@ -153,6 +171,9 @@ fn commit(connection: &Connection, mut jobs: Vec<Job>, clock: &dyn Clock) {
     metrics::committed(jobs.len(), began.elapsed(), transacted.is_ok());
     match transacted {
         Ok(results) => {
+            if results.iter().any(|result| matches!(result, Err(Error::Full(_)))) {
+                room.is_full();
+            }
             for (job, result) in jobs.into_iter().zip(results) {
                 job.answer.send(result).ok();
             }
@@ -163,6 +184,9 @@ fn commit(connection: &Connection, mut jobs: Vec<Job>, clock: &dyn Clock) {
                 && let Err(error) = connection.execute_batch("ROLLBACK")
             {
                 tracing::error!(%error, "roll back a batch");
+            }
+            if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+                room.is_full();
             }
             for job in jobs {
                 job.answer.send(Err(again(&error))).ok();
