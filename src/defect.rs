@@ -10,6 +10,8 @@ pub enum Defect {
     AnswerBeforeCommit,
     /// A commit does not wait for the disk (`synchronous=NORMAL`). Caught by the power-loss images.
     RelaxedSync,
+    /// A failed flush is nothing to end for. Caught by the sweep of I/O errors.
+    SwallowSync,
     /// What a crash left unsynced is answered by. Caught by the power-loss images.
     UnsettledStart,
     /// An issued password is logged. Caught by the canary scan.
@@ -34,6 +36,7 @@ impl Defect {
         match self {
             Self::AnswerBeforeCommit => "answer-before-commit",
             Self::RelaxedSync => "relaxed-sync",
+            Self::SwallowSync => "swallow-sync",
             Self::UnsettledStart => "unsettled-start",
             Self::LogSecret => "log-secret",
             Self::KeepRemnants => "keep-remnants",

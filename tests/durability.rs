@@ -1,8 +1,9 @@
-//! Durability under fire: kill -9, power loss, a full disk.
+//! Durability under fire: kill -9, power loss, I/O errors, a full disk.
 //!
 //! Not part of `cargo test`: it takes minutes, compiles a shim in C, and mounts a tmpfs. `.ci/run` runs it
 //! against the release build, which it names in `CREDVAULT_BIN`, and its planted defects against a build
-//! that has them. Each test prints its seed and its figures; `DURABILITY_SEED` repeats a seed.
+//! that has them. Each test prints its figures, and its seed if it has one. `DURABILITY_SEED` repeats the choices
+//! of a seed: what is asked, when is the kill, which images are made. How threads meet is never repeated.
 
 #![expect(
     clippy::unwrap_used,
@@ -18,6 +19,8 @@
 
 #[path = "durability/disk.rs"]
 mod disk;
+#[path = "durability/errors.rs"]
+mod errors;
 #[path = "durability/full.rs"]
 mod full;
 #[path = "durability/journal.rs"]

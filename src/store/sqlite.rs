@@ -72,6 +72,7 @@ impl SqliteStore {
         let path = &files::resolve(path)?;
         let lock = files::Lock::take(path)?;
         let writing = files::open_for_writing(path)?;
+        files::sync_folder(path)?;
         // A full disk may have taken the lock file's mark, too.
         if lock.unclean || files::size_of(&files::beside(path, "-wal")) > 0 {
             files::settle(path, &writing)?;

@@ -31,20 +31,29 @@ pub(crate) fn compile_shim(dir: &Path) -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) what: What,
-    fd: i32,
+    pub(crate) fd: i32,
     data: Range<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum What {
-    Open { creates: bool },
+    Open {
+        creates: bool,
+    },
     Close,
-    Write { offset: usize },
-    Truncate { length: usize },
+    Write {
+        offset: usize,
+    },
+    Truncate {
+        length: usize,
+    },
     Sync,
     Unlink,
     Note,
-    Failed,
+    /// A call that was made to fail.
+    Failed {
+        sync: bool,
+    },
 }
 
 /// All that was done, in order.
@@ -71,7 +80,7 @@ impl Log {
                 5 => What::Sync,
                 6 => What::Unlink,
                 7 => What::Note,
-                8 => What::Failed,
+                8 => What::Failed { sync: offset == 5 },
                 other => panic!("the log has a record {other} at {at}"),
             };
             let data = at + 24..at + 24 + length;
@@ -211,7 +220,7 @@ impl<'a> Disk<'a> {
                 let name = path.strip_prefix(self.dir).unwrap().trim_start_matches('/');
                 self.names.get_mut(name).expect("a known file").since.push(None);
             }
-            What::Note | What::Failed => {}
+            What::Note | What::Failed { .. } => {}
         }
     }
 

@@ -38,7 +38,7 @@ const IMAGES: usize = 2_000;
 const CLIENTS: usize = 8;
 
 /// Where files cost no flush: nothing that the images go through later needs a disk.
-fn scratch() -> tempfile::TempDir {
+pub(crate) fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
@@ -55,7 +55,7 @@ struct Run {
     _scratch: tempfile::TempDir,
 }
 
-fn settings(data_dir: &Path, key: &Path) -> Settings {
+pub(crate) fn settings(data_dir: &Path, key: &Path) -> Settings {
     let store = StoreOptions {
         data_dir: Some(data_dir.to_owned()),
         key_file: Some(key.to_owned()),
@@ -64,8 +64,21 @@ fn settings(data_dir: &Path, key: &Path) -> Settings {
     ServeOptions { store, ..ServeOptions::default() }.resolve().unwrap()
 }
 
-fn open(settings: &Settings) -> anyhow::Result<Vault> {
+pub(crate) fn open(settings: &Settings) -> anyhow::Result<Vault> {
     server::open_vault(settings, Purpose::Real, Arc::new(SystemClock), &Network::internet())
+}
+
+/// Makes a vault; returns a token of an admin of `accounts/acme` who may use its secrets.
+pub(crate) async fn new_vault(settings: &Settings) -> String {
+    server::create_vault(settings, false).unwrap();
+    let vault = open(settings).unwrap();
+    let account = ResourceId::parse("acme").unwrap();
+    let roles = [Role::AccountAdmin, Role::Verifier];
+    let operator = LocalOperator::beside_the_store();
+    let lifetime = SignedDuration::from_hours(24);
+    let token = vault.add_api_token(&operator, &account, &roles, lifetime).await.unwrap();
+    vault.close().await;
+    exposed(&token.to_text())
 }
 
 /// Records a run of the server with `environment`.
@@ -73,17 +86,7 @@ async fn record(rng: &mut Rng, environment: &[(&str, &str)]) -> Run {
     let scratch = scratch();
     let root = scratch.path().canonicalize().unwrap();
     let (data, log) = (root.join("data"), root.join("disk.log"));
-    let settings = settings(&data, &root.join("data.key"));
-    server::create_vault(&settings, false).unwrap();
-    let vault = open(&settings).unwrap();
-    let account = ResourceId::parse("acme").unwrap();
-    let roles = [Role::AccountAdmin, Role::Verifier];
-    let operator = LocalOperator::beside_the_store();
-    let lifetime = SignedDuration::from_hours(24);
-    let token = vault.add_api_token(&operator, &account, &roles, lifetime).await.unwrap();
-    let token = exposed(&token.to_text());
-    vault.close().await;
-    drop(vault);
+    let token = new_vault(&settings(&data, &root.join("data.key"))).await;
     let before = std::fs::read(data.join("credvault.db")).unwrap();
 
     let shim = compile_shim(&root);
@@ -363,14 +366,14 @@ fn lay_out(dir: &Path, files: &BTreeMap<String, Vec<u8>>) {
 }
 
 /// The operations on a vault in this process, as the caller with the token.
-struct Inside<'a> {
+pub(crate) struct Inside<'a> {
     vault: &'a Vault,
     caller: Caller,
     account: ResourceId,
 }
 
 impl<'a> Inside<'a> {
-    async fn of(vault: &'a Vault, token: &str) -> Result<Self, Error> {
+    pub(crate) async fn of(vault: &'a Vault, token: &str) -> Result<Self, Error> {
         let caller = vault.authenticate(token, "test".to_owned()).await?;
         Ok(Self { vault, caller, account: ResourceId::parse("acme").unwrap() })
     }
@@ -383,7 +386,7 @@ impl<'a> Inside<'a> {
     }
 
     /// Reason and version after, of each entry of a resource, from a chain that is whole.
-    async fn entries(&self) -> Result<BTreeMap<String, Vec<(String, u64)>>, String> {
+    pub(crate) async fn entries(&self) -> Result<BTreeMap<String, Vec<(String, u64)>>, String> {
         let scope = self.scope::<access::ListAuditEntries>();
         let chain = Chain::of_account(scope.account());
         let mut entries = BTreeMap::<_, Vec<_>>::new();
@@ -413,7 +416,11 @@ impl<'a> Inside<'a> {
     }
 
     /// Whether a credential is as it should be, its password included.
-    async fn holds(&self, id: &str, expected: Option<&journal::State>) -> Result<(), String> {
+    pub(crate) async fn holds(
+        &self,
+        id: &str,
+        expected: Option<&journal::State>,
+    ) -> Result<(), String> {
         let name = ResourceId::parse(id).unwrap();
         let got = match self.vault.get_credential(&self.scope(), &name).await {
             Ok(it) => Some((it.version, it.description.as_str().to_owned())),

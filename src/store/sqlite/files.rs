@@ -26,6 +26,9 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a connection waits for another one of this process: a checkpoint, at the worst.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// Why a process ends after a failed fsync.
+pub(super) const NO_FLUSH: &str = "the disk did not confirm a flush";
+
 /// Marks a file as ours ("CVLT"), so that no other program's database is ever touched.
 const APPLICATION_ID: i32 = 0x4356_4c54;
 
@@ -154,6 +157,16 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
+/// Makes the log's name durable. SQLite syncs the folder of a log that it makes, and not that of one that it finds;
+/// and it does not look whether that worked.
+pub(super) fn sync_folder(path: &Path) -> Result<(), OpenError> {
+    let folder = path.parent().unwrap_or(path);
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|source| {
+        OpenError::new(format!("cannot sync {}: {source}", folder.display()), "check the disk")
+    })
+}
+
 /// After a crash, before anybody is answered: brings to the disk what the process before may have left in the
 /// kernel's memory only. SQLite takes all of it for committed, and a retry would be told that it was done;
 /// then the power could still take it. The checkpoint writes it once more, so this holds after a failed fsync
@@ -162,12 +175,6 @@ pub(super) fn settle(path: &Path, connection: &Connection) -> Result<(), OpenErr
     if planted(Defect::UnsettledStart) {
         return Ok(());
     }
-    // The log's name: SQLite syncs the folder of a log that it makes, and not that of one that it finds.
-    let folder = path.parent().unwrap_or(path);
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|source| {
-        OpenError::new(format!("cannot sync {}: {source}", folder.display()), "check the disk")
-    })?;
     let settled = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     match settled {
         // The log itself was synced before there was no room for the database to grow.
@@ -331,8 +338,11 @@ impl Drop for Lock {
 /// and trying again could end in a false OK. The next start recovers from what the disk holds.
 pub(super) fn exit_after_failed_fsync(error: &rusqlite::Error) {
     let code = error.sqlite_extended_error_code();
+    if planted(Defect::SwallowSync) {
+        return;
+    }
     if matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)) {
-        exit("the disk did not confirm a flush");
+        exit(NO_FLUSH);
     }
 }
 

@@ -18,6 +18,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use super::files;
+
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
 
@@ -64,8 +66,11 @@ impl Sweeper {
             }
             offset += u64::try_from(whole * layout.page).map_err(io::Error::other)?;
         }
-        if swept > 0 {
-            self.0.sync_data()?;
+        if swept > 0
+            && let Err(error) = self.0.sync_data()
+        {
+            tracing::error!(%error, "sweep the store");
+            files::exit(files::NO_FLUSH);
         }
         Ok(swept)
     }
