@@ -68,13 +68,13 @@ impl Setting {
             said.read_to_string(&mut text).ok();
             text
         });
-        let mut answered = Vec::new();
+        let mut answered = Ok(Vec::new());
         if let Some(address) = address {
-            answered = change(&Clients::new(&channel(address), &self.token)).await?;
+            answered = change(&Clients::new(&channel(address), &self.token)).await;
         }
         Command::new("kill").args(["-TERM", &child.id().to_string()]).output().unwrap();
         let status = tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap();
-        let said = rest.join().unwrap();
+        let (said, answered) = (rest.join().unwrap(), answered?);
 
         let log = Log::read(&log);
         let failed = failures(&log, data.to_str().unwrap(), status.code())
@@ -150,8 +150,11 @@ async fn change(clients: &Clients) -> Result<Vec<usize>, String> {
         match outcome(&result).as_str() {
             "OK" => answered.push(number),
             // Refused, unknown, or nobody there any more.
-            "ResourceExhausted STORAGE_FULL" | "Unavailable STORAGE_UNAVAILABLE retry 1s" => {}
-            "Unavailable ?" | "Unknown ?" | "Cancelled ?" => {}
+            "ResourceExhausted STORAGE_FULL"
+            | "Unavailable STORAGE_UNAVAILABLE retry 1s"
+            | "Unavailable ?"
+            | "Unknown ?"
+            | "Cancelled ?" => {}
             other => return Err(format!("change {number} ended as {other}")),
         }
     }

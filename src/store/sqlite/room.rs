@@ -24,7 +24,7 @@ const ENOUGH: usize = 512 << 10;
 
 /// The writer's side.
 pub(super) struct Room {
-    has_room: watch::Sender<bool>,
+    open: watch::Sender<bool>,
     trial: PathBuf,
     looked: Cell<Instant>,
 }
@@ -34,24 +34,24 @@ impl Room {
         let trial = files::beside(path, ".room");
         // One may be left from a process that was killed.
         fs::remove_file(&trial).ok();
-        Self { has_room: watch::Sender::new(true), trial, looked: Cell::new(Instant::now()) }
+        Self { open: watch::Sender::new(true), trial, looked: Cell::new(Instant::now()) }
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<bool> {
-        self.has_room.subscribe()
+        self.open.subscribe()
     }
 
     /// The disk refused something.
     pub(super) fn is_full(&self) {
         self.looked.set(Instant::now());
-        if self.has_room.send_replace(false) {
+        if self.open.send_replace(false) {
             tracing::error!("the disk is full: nothing can be changed until there is room");
         }
     }
 
     /// When to look again. None: there is room.
     pub(super) fn next_look(&self) -> Option<Duration> {
-        let full = !*self.has_room.borrow();
+        let full = !*self.open.borrow();
         full.then(|| LOOK.saturating_sub(self.looked.get().elapsed()))
     }
 
@@ -64,7 +64,7 @@ impl Room {
         let fits = self.try_to_write().is_ok();
         fs::remove_file(&self.trial).ok();
         if fits {
-            self.has_room.send_replace(true);
+            self.open.send_replace(true);
             tracing::info!("the disk has room again");
         }
     }
