@@ -208,6 +208,7 @@ pub(crate) fn whole(value: f64) -> i64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_and_slow_clients_are_cut_and_take_no_place_from_others() {
     let (_vault, operations) = vault().await;
+    until_ready(operations).await;
     // All 16 places of an address, by clients that say nothing or not enough.
     let mut slow = Vec::new();
     for said in [
