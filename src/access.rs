@@ -8,6 +8,8 @@ pub mod principal;
 mod scope;
 pub mod spiffe;
 
+use std::sync::Arc;
+
 use crate::account::Account;
 use crate::audit::Actor;
 use crate::name::{OwnerName, ResourceId};
@@ -145,7 +147,7 @@ pub struct Caller {
     /// Who, and from where.
     pub actor: Actor,
     /// What the caller may do, and where.
-    pub standing: Standing,
+    pub standing: Arc<Standing>,
 }
 
 /// Why a caller may not act. The order is that of the decisions.
@@ -226,10 +228,10 @@ mod tests {
         };
         Caller {
             actor: Actor { principal: "token:1".to_owned(), peer: String::new() },
-            standing: Standing {
+            standing: Arc::new(Standing {
                 operator: false,
                 memberships: vec![Membership { account, roles: roles.to_vec() }],
-            },
+            }),
         }
     }
 
@@ -237,7 +239,7 @@ mod tests {
     fn an_operator_is_a_stranger_to_accounts_and_a_member_to_the_vault() {
         let acme = ResourceId::parse("acme").unwrap();
         let mut operator = caller(false, &[]);
-        operator.standing = Standing { operator: true, memberships: Vec::new() };
+        operator.standing = Arc::new(Standing { operator: true, memberships: Vec::new() });
         assert!(authorize_operator::<CreateAccount>(&operator).is_ok());
         assert!(authorize_owner::<CreateApiToken>(&operator, &OwnerName::Vault).is_ok());
         for denied in [

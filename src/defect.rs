@@ -14,6 +14,8 @@ pub enum Defect {
     SwallowSync,
     /// What a crash left unsynced is answered by. Caught by the power-loss images.
     UnsettledStart,
+    /// What is known of callers is not forgotten when it changes. Caught by the matrix of access.
+    RememberRevoked,
     /// An issued password is logged. Caught by the canary scan.
     LogSecret,
     /// Overwritten pages are not zeroed and the log is not truncated. Caught by the remnant scan.
@@ -38,6 +40,7 @@ impl Defect {
             Self::RelaxedSync => "relaxed-sync",
             Self::SwallowSync => "swallow-sync",
             Self::UnsettledStart => "unsettled-start",
+            Self::RememberRevoked => "remember-revoked",
             Self::LogSecret => "log-secret",
             Self::KeepRemnants => "keep-remnants",
             Self::UnboundCiphertext => "unbound-ciphertext",

@@ -133,7 +133,7 @@ pub struct StoredApiToken {
     /// Set when it was revoked.
     pub revoke_time: Option<Timestamp>,
     /// What it may do.
-    pub standing: Standing,
+    pub standing: Arc<Standing>,
 }
 
 /// Under what a request id is remembered.
@@ -289,6 +289,27 @@ impl Write {
         matches!(self.change, Change::AuditOnly)
     }
 
+    /// Whether it may change who may call, and what they may do.
+    fn concerns_callers(&self) -> bool {
+        match self.change {
+            Change::CreateAccount(_)
+            | Change::SetAccountDisabled { .. }
+            | Change::DeleteAccount(_)
+            | Change::CreateApiToken { .. }
+            | Change::RevokeApiToken { .. }
+            | Change::SetRoleBinding { .. }
+            | Change::DeleteRoleBinding { .. } => true,
+            Change::AuditOnly
+            | Change::CreateCredential(_)
+            | Change::ReplaceCredential { .. }
+            | Change::DeleteCredential(_)
+            | Change::CreateProvider(_)
+            | Change::ReplaceProvider { .. }
+            | Change::RecordVerification(_)
+            | Change::DeleteProvider(_) => false,
+        }
+    }
+
     /// The record of a refusal: it changes nothing but the chain.
     pub fn refusal(chain: Chain, entry: audit::Entry) -> Self {
         let record = Record::Audit(Box::new(entry));
@@ -366,7 +387,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn token_owner(&self, _: &OperatorScope, id: &TokenId) -> Result<Option<Owner>, Error>;
 
     /// What is bound to a workload: to its id, and to the paths above it.
-    async fn standing(&self, workload: &SpiffeId) -> Result<Standing, Error>;
+    async fn standing(&self, workload: &SpiffeId) -> Result<Arc<Standing>, Error>;
 
     /// One account.
     async fn account(

@@ -19,7 +19,7 @@ use crate::provider::DisplayName;
 use crate::secret::SecretText;
 
 /// The public part of a token, by which it is found, listed and audited.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TokenId([u8; 12]);
 
 impl TokenId {

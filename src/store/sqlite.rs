@@ -10,6 +10,7 @@
 mod access;
 mod checkpoint;
 mod files;
+mod known;
 mod read;
 mod room;
 mod sweep;
@@ -40,6 +41,7 @@ use crate::credential::{Credential, CredentialFilter, Realm, Username};
 use crate::name::{ResourceId, Uid};
 use crate::provider::{Provider, ProviderFilter, Verification};
 use checkpoint::Checkpointer;
+use known::Known;
 use room::Room;
 use writer::Writer;
 
@@ -52,6 +54,7 @@ const MAX_SCANS: usize = 4;
 pub(super) struct SqliteStore {
     identity: Identity,
     readers: Arc<Readers>,
+    known: Arc<Known>,
     writer: Writer,
     checkpointer: Checkpointer,
     check: Option<InterruptHandle>,
@@ -82,9 +85,16 @@ impl SqliteStore {
         let checkpointer = Checkpointer::start(files::open_for_writing(path)?, path, lock.unclean)?;
         let room = Room::beside(path);
         let has_room = room.watch();
-        let writer = Writer::start(writing, Arc::clone(&clock), checkpointer.notes(), room)?;
+        let known = Arc::<Known>::default();
+        let beside = writer::Beside {
+            clock: Arc::clone(&clock),
+            notes: checkpointer.notes(),
+            known: Arc::clone(&known),
+            room,
+        };
+        let writer = Writer::start(writing, beside)?;
         let readers = Arc::new(Readers::of(path));
-        Ok(Self { identity, readers, writer, checkpointer, check, has_room, clock, lock })
+        Ok(Self { identity, readers, known, writer, checkpointer, check, has_room, clock, lock })
     }
 
     /// Reads where it is called: a point read takes microseconds, a hop to a thread takes longer.
@@ -178,15 +188,16 @@ impl Store for SqliteStore {
     }
 
     async fn api_token(&self, id: &TokenId) -> Result<Option<StoredApiToken>, Error> {
-        self.read(|connection| access::api_token(connection, id))
+        self.known.token(id, || self.read(|connection| access::api_token(connection, id)))
     }
 
     async fn token_owner(&self, _: &OperatorScope, id: &TokenId) -> Result<Option<Owner>, Error> {
         self.read(|connection| access::token_owner(connection, id))
     }
 
-    async fn standing(&self, workload: &SpiffeId) -> Result<Standing, Error> {
-        self.read(|connection| access::standing(connection, workload))
+    async fn standing(&self, workload: &SpiffeId) -> Result<Arc<Standing>, Error> {
+        let read = || self.read(|connection| access::standing(connection, workload));
+        self.known.standing(workload, read)
     }
 
     async fn account(&self, _: &OperatorScope, id: &ResourceId) -> Result<Option<Account>, Error> {

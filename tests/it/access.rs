@@ -22,7 +22,6 @@ use crate::providers::{
     SID, TOKEN, create_provider, delete as delete_provider, display_name, update_token,
 };
 use crate::support::calls::{Call, raw};
-use crate::support::database::tamper;
 use crate::support::{Clients, TestVault, channel, outcome};
 
 const ROLE_MISSING: &str = "PermissionDenied ROLE_MISSING";
@@ -306,7 +305,8 @@ async fn an_account_of_others_looks_like_none_at_all() {
 async fn a_disabled_account_answers_members_so_and_nobody_else() {
     let (vault, admin) = with_accounts().await;
     let outsider = vault.clients("other", &[Role::AccountAdmin]).await;
-    tamper(&vault.database(), "UPDATE account SET disabled = 1 WHERE id = 'acme'");
+    let disable = DisableAccountRequest { name: "accounts/acme".to_owned(), ..Default::default() };
+    vault.operator().await.access.disable_account(disable).await.unwrap();
     let acme = Clients::new(&channel(vault.address), &admin);
     let recorded = "SELECT count(*) FROM audit_entry WHERE outcome = 'ACCOUNT_DISABLED'";
     for (method, roles) in ACTIONS {
@@ -327,8 +327,9 @@ async fn a_revoked_token_is_none() {
     let acme = Clients::new(&channel(vault.address), &admin);
     acme.get("accounts/acme/credentials/desk").await.unwrap();
     let id = admin.split('_').nth(1).unwrap();
-    let revoke = format!("UPDATE api_token SET revoke_time = create_time WHERE id = '{id}'");
-    tamper(&vault.database(), &revoke);
+    let name = format!("accounts/acme/apiTokens/{id}");
+    let revoke = RevokeApiTokenRequest { name, ..Default::default() };
+    vault.acme().await.access.revoke_api_token(revoke).await.unwrap();
     let refused = acme.get("accounts/acme/credentials/desk").await;
     assert_eq!(outcome(&refused), UNAUTHENTICATED);
 }

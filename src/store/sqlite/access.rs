@@ -1,5 +1,7 @@
 //! Accounts, API tokens and role bindings: who may do what.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, Rows, params};
@@ -31,22 +33,19 @@ pub(super) fn api_token(connection: &Connection, id: &TokenId) -> Result<Option<
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([id.to_string()])?;
-    let mut found: Option<StoredApiToken> = None;
+    let (mut token, mut standing) = (None, Standing::default());
     while let Some(row) = rows.next()? {
-        let token = match &mut found {
-            Some(token) => token,
-            none => none.insert(StoredApiToken {
-                hash: row.get(6)?,
-                expire_time: time(row, 7)?,
-                revoke_time: optional_time(row, 8)?,
-                standing: Standing::default(),
-            }),
-        };
+        token = Some((row.get(6)?, time(row, 7)?, optional_time(row, 8)?));
         if row.get_ref(5)?.as_str_or_null()?.is_some() {
-            add_binding(&mut token.standing, row)?;
+            add_binding(&mut standing, row)?;
         }
     }
-    Ok(found)
+    Ok(token.map(|(hash, expire_time, revoke_time)| StoredApiToken {
+        hash,
+        expire_time,
+        revoke_time,
+        standing: Arc::new(standing),
+    }))
 }
 
 pub(super) fn standing(connection: &Connection, workload: &SpiffeId) -> Result<Standing> {

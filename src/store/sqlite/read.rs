@@ -30,9 +30,15 @@ pub(super) fn identity(connection: &Connection) -> Result<Identity> {
     })
 }
 
-const CREDENTIAL: &str =
-    "id, uid, username, realm, enabled, description, labels, version, revision,
-    create_time, update_time, rotate_time, sealed";
+/// The columns that [`credential_row`] and [`stored_credential`] read, for SQL that is put together at compile time.
+macro_rules! credential_columns {
+    () => {
+        "id, uid, username, realm, enabled, description, labels, version, revision,
+        create_time, update_time, rotate_time, sealed"
+    };
+}
+
+const CREDENTIAL: &str = credential_columns!();
 
 fn credential_row(row: &Row<'_>, account: &Account) -> Result<Credential> {
     Ok(Credential {
@@ -62,14 +68,16 @@ pub(super) fn credential(
     scope: &AccountScope,
     id: &ResourceId,
 ) -> Result<Option<StoredCredential>> {
-    let sql = format!(
-        "SELECT {CREDENTIAL}, (SELECT named.id FROM credential AS named
+    let sql = concat!(
+        "SELECT ",
+        credential_columns!(),
+        ", (SELECT named.id FROM credential AS named
             WHERE named.account = ?1 AND named.realm = credential.realm
             AND named.username = credential.username)
         FROM credential WHERE account = ?1 AND id = ?2"
     );
     let key = params![scope.account().uid.as_bytes(), id.as_str()];
-    one(connection, &sql, key, |row| {
+    one(connection, sql, key, |row| {
         if row.get_ref(13)?.as_str_or_null()? != Some(id.as_str()) {
             return Err(wrong(13, "the id of the row that has this username"));
         }
@@ -84,12 +92,14 @@ pub(super) fn credential_by_username(
     realm: &Realm,
     username: &Username,
 ) -> Result<Option<StoredCredential>> {
-    let sql = format!(
-        "SELECT {CREDENTIAL} FROM credential WHERE account = ?1 AND id =
+    let sql = concat!(
+        "SELECT ",
+        credential_columns!(),
+        " FROM credential WHERE account = ?1 AND id =
         (SELECT id FROM credential WHERE account = ?1 AND realm = ?2 AND username = ?3)"
     );
     let key = params![scope.account().uid.as_bytes(), realm.as_str(), username.as_str()];
-    one(connection, &sql, key, |row| {
+    one(connection, sql, key, |row| {
         let stored = stored_credential(row, scope.account())?;
         if stored.credential.username != *username || stored.credential.realm != *realm {
             return Err(wrong(2, "the username that the index has for this row"));

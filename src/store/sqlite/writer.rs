@@ -19,6 +19,7 @@ use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::oneshot;
 
 use super::checkpoint::Notes;
+use super::known::Known;
 use super::room::Room;
 use super::{files, write};
 use crate::clock::Clock;
@@ -43,6 +44,14 @@ struct Job {
     queued: Instant,
 }
 
+/// What the thread works with beside its connection.
+pub(super) struct Beside {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) notes: Notes,
+    pub(super) known: Arc<Known>,
+    pub(super) room: Room,
+}
+
 /// The way to the writer thread.
 pub(super) struct Writer {
     queue: SyncSender<Message>,
@@ -50,18 +59,13 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread.
-    pub(super) fn start(
-        connection: Connection,
-        clock: Arc<dyn Clock>,
-        notes: Notes,
-        room: Room,
-    ) -> Result<Self, OpenError> {
+    pub(super) fn start(connection: Connection, beside: Beside) -> Result<Self, OpenError> {
         let (queue, messages) = sync_channel(QUEUE);
         connection.set_prepared_statement_cache_capacity(64);
         thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
-                let work = || run(connection, &messages, clock.as_ref(), &notes, &room);
+                let work = || run(connection, &messages, &beside);
                 if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
                     // Nothing could be written any more, and nobody would notice.
                     files::exit("the writer of the store panicked");
@@ -106,16 +110,10 @@ impl Writer {
     }
 }
 
-fn run(
-    connection: Connection,
-    messages: &Receiver<Message>,
-    clock: &dyn Clock,
-    notes: &Notes,
-    room: &Room,
-) {
+fn run(connection: Connection, messages: &Receiver<Message>, beside: &Beside) {
     loop {
-        room.look();
-        let first = match room.next_look() {
+        beside.room.look();
+        let first = match beside.room.next_look() {
             None => messages.recv().map_err(RecvTimeoutError::from),
             Some(wait) => messages.recv_timeout(wait),
         };
@@ -141,13 +139,13 @@ fn run(
             }
         }
         if !jobs.is_empty() {
-            if notes.take_swept()
+            if beside.notes.take_swept()
                 && let Err(error) = connection.release_memory()
             {
                 tracing::warn!(%error, "forget cached pages");
             }
-            commit(&connection, jobs, clock, room);
-            notes.written();
+            commit(&connection, jobs, beside);
+            beside.notes.written();
         }
         if let Some(stopped) = stop {
             drop(connection);
@@ -158,7 +156,7 @@ fn run(
 }
 
 /// Commits a batch and answers every job.
-fn commit(connection: &Connection, mut jobs: Vec<Job>, clock: &dyn Clock, room: &Room) {
+fn commit(connection: &Connection, mut jobs: Vec<Job>, beside: &Beside) {
     if planted(Defect::AnswerBeforeCommit) {
         for job in &mut jobs {
             let (unheard, _) = oneshot::channel();
@@ -167,12 +165,16 @@ fn commit(connection: &Connection, mut jobs: Vec<Job>, clock: &dyn Clock, room: 
         thread::sleep(std::time::Duration::from_millis(30));
     }
     let began = Instant::now();
-    let transacted = transact(connection, &jobs, clock);
+    let transacted = transact(connection, &jobs, beside.clock.as_ref());
     metrics::committed(jobs.len(), began.elapsed(), transacted.is_ok());
+    // Before any answer, and also when the outcome is unknown.
+    if jobs.iter().any(|job| job.write.concerns_callers()) {
+        beside.known.forget();
+    }
     match transacted {
         Ok(results) => {
             if results.iter().any(|result| matches!(result, Err(Error::Full(_)))) {
-                room.is_full();
+                beside.room.is_full();
             }
             for (job, result) in jobs.into_iter().zip(results) {
                 job.answer.send(result).ok();
@@ -186,7 +188,7 @@ fn commit(connection: &Connection, mut jobs: Vec<Job>, clock: &dyn Clock, room: 
                 tracing::error!(%error, "roll back a batch");
             }
             if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
-                room.is_full();
+                beside.room.is_full();
             }
             for job in jobs {
                 job.answer.send(Err(again(&error))).ok();

@@ -17,6 +17,10 @@ use credvault::store::{
 use futures_util::future::join_all;
 use jiff::SignedDuration;
 
+use super::callers::{
+    no_call_after_a_revocation_finds_the_token_good,
+    what_callers_may_do_is_never_older_than_the_last_change,
+};
 use super::samples::{
     Home, add_token, all_credentials, audit_scope, chain, chain_of, create, credential, entry, id,
     ids, labels, next, provider, realm, replace, scope, time, username, verification, write,
@@ -37,6 +41,8 @@ macro_rules! stores {
                 $location;
                 it_is_created_once_and_opened_by_one;
                 tokens_and_their_roles_read_back;
+                what_callers_may_do_is_never_older_than_the_last_change;
+                no_call_after_a_revocation_finds_the_token_good;
                 a_credential_reads_back_as_it_was_written;
                 ids_and_usernames_are_taken_once;
                 a_replacement_needs_the_revision_it_was_made_from;
