@@ -12,6 +12,9 @@ use crate::name::{AccountName, Uid, bounded_text};
 /// Outcome of a call that did what it was asked.
 pub const OK: &str = "OK";
 
+/// Method of the entry that an operator set a wrong time right. Its detail is the newest time that was wrong.
+pub const ACCEPT_CLOCK: &str = "AcceptClock";
+
 /// Who acts, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {

@@ -33,6 +33,9 @@ const LISTEN: &str = "127.0.0.1:50051";
 /// Where health, readiness and metrics are told unless told otherwise.
 const OPS_LISTEN: &str = "127.0.0.1:9464";
 
+/// No more connections can be asked for: a slip of the keyboard would let memory and file descriptors run out.
+const MOST_CONNECTIONS: usize = 65_536;
+
 /// Options of every command that opens a vault.
 #[derive(Debug, Clone, Default, Args)]
 pub struct StoreOptions {
@@ -52,6 +55,10 @@ pub struct StoreOptions {
     /// How much to log: error, warn, info, debug or trace [default: info]
     #[arg(long, env = "CREDVAULT_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
+    /// Open the vault although the clock is before its newest audit entry: the clock was wrong then, and is right now.
+    /// Needed once; `serve` and `dev` record it
+    #[arg(long)]
+    pub accept_clock: bool,
 }
 
 /// Options of the commands that take calls.
@@ -168,6 +175,8 @@ pub struct Settings {
     named_key_file: Option<PathBuf>,
     /// How much to log.
     pub log: LevelFilter,
+    /// Whether times in the vault that lie in the future are known to be wrong.
+    pub accept_clock: bool,
     /// Where to take calls.
     pub listen: Listen,
     /// How connections are encrypted; None: not at all.
@@ -231,14 +240,21 @@ impl ServeOptions {
                 .or(limits.connections_per_address)
                 .unwrap_or(most.per_address),
         };
-        if connections.total == 0 || connections.per_address == 0 {
-            bail!("limits.connections and limits.connections_per_address must be at least 1");
+        let possible = 1..=MOST_CONNECTIONS;
+        if !possible.contains(&connections.total) || !possible.contains(&connections.per_address) {
+            bail!(
+                "limits.connections and limits.connections_per_address must be from 1 to {MOST_CONNECTIONS}; \
+                 the default is {} and {}",
+                most.total,
+                most.per_address
+            );
         }
         let tls = door::tls(self.tls, document.tls)?;
         Ok(Settings {
             data_dir,
             store,
             named_key_file: self.store.key_file.or(key_file),
+            accept_clock: self.store.accept_clock,
             log: parse_log(log.as_deref().unwrap_or("info"))?,
             listen: door::listen(listen.as_deref().unwrap_or(LISTEN), tls.is_some())?,
             tls,
@@ -297,7 +313,10 @@ fn read(path: Option<&Path>) -> anyhow::Result<Document> {
         let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or(&text);
         let line = 1 + before.matches('\n').count();
         let problem = error.message().lines().collect::<Vec<_>>().join(", ");
-        anyhow!("the configuration file {} is not valid: line {line}: {problem}", path.display())
+        anyhow!(
+            "the configuration file {} is not valid; mend line {line}: {problem}",
+            path.display()
+        )
     })
 }
 
@@ -403,7 +422,8 @@ mod tests {
             ("[tls]\nkey_file = 'k'", "name tls.cert_file"),
             ("[tls.trust_domains]\n'example.org' = 'b'", "needs TLS"),
             ("[tls.trust_domains]\n'Example.org' = 'b'", "Example.org must be a trust domain"),
-            ("[limits]\nconnections = 0", "at least 1"),
+            ("[limits]\nconnections = 0", "from 1 to 65536"),
+            ("[limits]\nconnections_per_address = 1000000", "from 1 to 65536"),
             ("listen = 'localhost'", "ADDRESS:PORT"),
             ("ops_listen = 'localhost'", "ADDRESS:PORT, for example 127.0.0.1:9464, or off"),
             ("log = 'credvault=trace,h2=trace'", "write error, warn"),

@@ -16,6 +16,8 @@ pub enum Defect {
     UnsettledStart,
     /// What is known of callers is not forgotten when it changes. Caught by the matrix of access.
     RememberRevoked,
+    /// The schema is brought up to date before it is known whether the vault may be opened. Caught by the refusals.
+    EarlyMigration,
     /// An issued password is logged. Caught by the canary scan.
     LogSecret,
     /// Overwritten pages are not zeroed and the log is not truncated. Caught by the remnant scan.
@@ -41,6 +43,7 @@ impl Defect {
             Self::SwallowSync => "swallow-sync",
             Self::UnsettledStart => "unsettled-start",
             Self::RememberRevoked => "remember-revoked",
+            Self::EarlyMigration => "early-migration",
             Self::LogSecret => "log-secret",
             Self::KeepRemnants => "keep-remnants",
             Self::UnboundCiphertext => "unbound-ciphertext",

@@ -6,28 +6,32 @@
 mod connections;
 mod listener;
 mod operations;
+mod process;
 mod tls;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
-use jiff::SignedDuration;
+use anyhow::{Context as _, bail};
+use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
+use crate::access::LocalOperator;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::crypto::kek_source::{KekSource as _, KeyFile};
 use crate::crypto::{Sealer, random};
 use crate::grpc;
 use crate::name::Uid;
-use crate::store::{self, Identity};
-use crate::upstream::{self, Network};
-use crate::vault::Vault;
+use crate::store::{self, Held, Identity};
+use crate::upstream::{self, Network, Upstream};
+use crate::vault::{CallLimits, Vault};
 
-pub use listener::Listener;
+pub use listener::{Listener, Reserved};
 pub use operations::Operations;
+pub use process::close_off;
 
 /// How long calls in progress may take after a stop was asked for. With the close of the store the process
 /// ends within 10 s, whatever clients do.
@@ -35,6 +39,9 @@ const DRAIN: Duration = Duration::from_secs(7);
 
 /// How long the store may take to close.
 const CLOSE: Duration = Duration::from_secs(2);
+
+/// How far the clock may lie behind the newest audit entry: what setting it right now and then comes to.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Which kind of vault a command works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +65,7 @@ pub fn create_vault(settings: &Settings, dev: bool) -> anyhow::Result<bool> {
         );
     }
     settings.make_data_dir()?;
+    settings.store.prepare()?;
     let key_file = settings.key_file(dev)?;
     check_key_place(settings, &key_file, dev)?;
     let made = !key_file.path().exists();
@@ -72,15 +80,32 @@ pub fn create_vault(settings: &Settings, dev: bool) -> anyhow::Result<bool> {
     Ok(made)
 }
 
-/// Opens a vault for this process alone.
-pub fn open_vault(
+/// A vault that this process has to itself and may open. Nothing in it has been changed yet.
+pub struct Admitted {
+    held: Held,
+    sealer: Sealer,
+    upstreams: Vec<Box<dyn Upstream>>,
+    call_limits: CallLimits,
+    clock: Arc<dyn Clock>,
+    /// The newest entry, if an operator says that the clock was wrong when it was made.
+    wrong_time: Option<Timestamp>,
+}
+
+impl fmt::Debug for Admitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admitted").field("held", &self.held).finish_non_exhaustive()
+    }
+}
+
+/// Takes a vault for this process alone, or says why it may not be opened.
+pub fn admit(
     settings: &Settings,
     purpose: Purpose,
     clock: Arc<dyn Clock>,
     network: &Network,
-) -> anyhow::Result<Vault> {
-    let store = store::open(&settings.store, Arc::clone(&clock))?;
-    let identity = store.identity();
+) -> anyhow::Result<Admitted> {
+    let held = store::hold(&settings.store, Arc::clone(&clock))?;
+    let identity = &held.identity;
     match (purpose, identity.dev) {
         (Purpose::Dev, false) => bail!(
             "the vault at {} was made for real use; start it with `credvault serve`, \
@@ -94,17 +119,67 @@ pub fn open_vault(
         ),
         _ => {}
     }
+    let sealer = unlock(settings, identity)?;
+    let now = clock.now();
+    let wrong_time = held.newest_entry.filter(|newest| is_set_back(now, *newest));
+    if let Some(newest) = wrong_time
+        && !settings.accept_clock
+    {
+        bail!(
+            "the clock says {now:.0}, and the newest audit entry is of {newest:.0}; set the clock, \
+             or, if it was wrong then, start once with --accept-clock"
+        );
+    }
+    let upstreams = upstream::built_ins(network, &settings.endpoints, &clock)?;
+    let call_limits = settings.call_limits;
+    Ok(Admitted { held, sealer, upstreams, call_limits, clock, wrong_time })
+}
+
+/// What opens the secrets of a vault.
+fn unlock(settings: &Settings, identity: &Identity) -> anyhow::Result<Sealer> {
     let key_file = settings.key_file(identity.dev)?;
     check_key_place(settings, &key_file, identity.dev)?;
     let keyring = key_file.load()?;
-    let sealer = Sealer::open_vault(keyring, identity.uid, &identity.root).map_err(|_| {
+    Sealer::open_vault(keyring, identity.uid, &identity.root).map_err(|_| {
         anyhow::anyhow!(
             "the key file {} does not open this vault; name the one it was made with by --key-file",
             key_file.path().display()
         )
-    })?;
-    let upstreams = upstream::built_ins(network, &settings.endpoints, &clock)?;
-    Ok(Vault::new(store, sealer, upstreams, settings.call_limits, clock))
+    })
+}
+
+/// Whether the clock is before a time that the vault has seen. Expired tokens would open it again.
+fn is_set_back(now: Timestamp, seen: Timestamp) -> bool {
+    seen.duration_since(now) > CLOCK_TOLERANCE
+}
+
+impl Admitted {
+    /// Opens it: from here on its files change.
+    pub fn open(self) -> anyhow::Result<Vault> {
+        let store = self.held.open()?;
+        Ok(Vault::new(store, self.sealer, self.upstreams, self.call_limits, self.clock))
+    }
+
+    /// The same, and records what an operator said of the clock, so that it need not be said at the next start.
+    pub async fn open_and_record(self) -> anyhow::Result<Vault> {
+        let wrong_time = self.wrong_time;
+        let vault = self.open()?;
+        if let Some(newest) = wrong_time {
+            let operator = LocalOperator::beside_the_store();
+            vault.accept_clock(&operator, newest).await.context("cannot record --accept-clock")?;
+        }
+        Ok(vault)
+    }
+}
+
+/// Takes a vault for this process alone and opens it.
+pub fn open_vault(
+    settings: &Settings,
+    purpose: Purpose,
+    clock: Arc<dyn Clock>,
+    network: &Network,
+) -> anyhow::Result<Vault> {
+    admit(settings, purpose, clock, network)?.open()
 }
 
 /// A copy of the data folder must not bring the key along. The folders must exist.
@@ -124,9 +199,14 @@ fn check_key_place(settings: &Settings, key_file: &KeyFile, dev: bool) -> anyhow
     Ok(())
 }
 
-/// Binds the address to take calls on.
+/// Reads the certificates and reserves the address to take calls on. Nobody can connect yet.
+pub async fn reserve(settings: &Settings) -> anyhow::Result<Reserved> {
+    Reserved::new(settings, SystemClock.now()).await
+}
+
+/// Reserves the address to take calls on, and lets clients connect.
 pub async fn listen(settings: &Settings) -> anyhow::Result<Listener> {
-    Listener::bind(settings).await
+    reserve(settings).await?.listen()
 }
 
 /// What asks a server to stop. Asked a second time, it stops without waiting for anybody.

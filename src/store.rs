@@ -2,8 +2,9 @@
 //!
 //! A store sees ciphertext ([`Sealed`]) and metadata, never plaintext. Every mutation is one [`Write`]: the
 //! change, its audit entry and its idempotency row, which become durable together or not at all. A new
-//! store is one file, its SQL folder, one line in [`open`], and one line in the contract suite.
+//! store is one file, its SQL folder, a line in each match of `location`, and one line in the contract suite.
 
+mod location;
 mod sqlite;
 
 use std::fmt;
@@ -19,91 +20,12 @@ use crate::access::spiffe::SpiffeId;
 use crate::access::{AccountScope, Authorized, OperatorScope, Owner, OwnerScope, Standing, Worker};
 use crate::account::Account;
 use crate::audit::{self, Chain, Linked};
-use crate::clock::Clock;
 use crate::credential::{Credential, CredentialFilter, Realm, Username};
-use crate::crypto::{Sealed, SealedRoot};
+use crate::crypto::Sealed;
 use crate::name::{ResourceId, Uid};
 use crate::provider::{Provider, ProviderFilter, Verification};
 
-/// Which store a process uses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Location {
-    /// `sqlite:{path}`.
-    Sqlite(std::path::PathBuf),
-}
-
-impl Location {
-    /// Parses a store URL.
-    pub fn parse(url: &str) -> Result<Self, OpenError> {
-        match url.split_once(':') {
-            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err(OpenError::new(
-                "the store URL is not one that Credvault knows",
-                "write sqlite:PATH, for example --store sqlite:/var/lib/credvault/credvault.db",
-            )),
-        }
-    }
-}
-
-impl Location {
-    /// Whether there is a store already.
-    pub fn exists(&self) -> bool {
-        match self {
-            Self::Sqlite(path) => path.exists(),
-        }
-    }
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
-/// Creates an empty store with the identity of a new vault. Refuses to touch one that exists.
-pub fn create(location: &Location, identity: &Identity) -> Result<(), OpenError> {
-    match location {
-        Location::Sqlite(path) => sqlite::create(path, identity),
-    }
-}
-
-/// Opens a store, brings its schema up to date and takes it for this process alone.
-pub fn open(location: &Location, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, OpenError> {
-    match location {
-        Location::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path, clock)?)),
-    }
-}
-
-/// Why a store could not be opened. Says what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("{problem}; {mend}")]
-pub struct OpenError {
-    /// What is wrong.
-    pub problem: String,
-    /// What to do about it.
-    pub mend: String,
-}
-
-impl OpenError {
-    fn new(problem: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { problem: problem.into(), mend: mend.into() }
-    }
-}
-
-/// What makes a vault this vault.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// Its identity; every ciphertext is bound to it.
-    pub uid: Uid,
-    /// Made by `credvault dev`; `serve` refuses it.
-    pub dev: bool,
-    /// The root key, sealed under the KEK.
-    pub root: SealedRoot,
-    /// When it was created.
-    pub create_time: Timestamp,
-}
+pub use location::{Held, Identity, Location, OpenError, create, hold, open};
 
 /// A credential with its active password.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -29,11 +29,12 @@ mod verify_sip_digest;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::access::{
-    self, AccountScope, Action, Authorized, Caller, CreateApiToken, Denied, OperatorScope,
-    OwnerScope, Scope,
+    self, AccountScope, Action, Authorized, Caller, CreateApiToken, Denied, LocalOperator,
+    OperatorScope, OwnerScope, Scope,
 };
 use crate::audit::{self, Chain, Entry};
 use crate::clock::Clock;
@@ -180,6 +181,20 @@ impl Vault {
         )
         .await;
         error
+    }
+
+    /// Records that the clock was wrong when entries up to `newest` were made, and that it is right now.
+    pub async fn accept_clock(
+        &self,
+        operator: &LocalOperator,
+        newest: Timestamp,
+    ) -> Result<(), Error> {
+        let entry = Entry {
+            detail: newest.to_string(),
+            ..self.entry(operator.actor(), audit::ACCEPT_CLOCK, "vault")
+        };
+        // It changes nothing but the chain, like a refusal.
+        Ok(self.store.commit(Write::refusal(Chain::of_vault(), entry)).await?)
     }
 
     /// Finishes all writes and lets go of the store.

@@ -282,6 +282,11 @@ impl LocalOperator {
         Self { actor: Actor { principal, peer: String::new() } }
     }
 
+    /// Who acts.
+    pub fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
     /// The right to act on the vault itself.
     pub fn scope<A: Action>(&self) -> Scope<A, OperatorScope> {
         Scope::of(OperatorScope::new(self.actor.clone(), A::METHOD))

@@ -33,6 +33,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    server::close_off()?;
     let settings = args.options.resolve()?;
     if let Listen::Unix(_) = settings.listen {
         bail!(
@@ -43,12 +44,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     if !settings.store.exists() {
         server::create_vault(&settings, true)?;
     }
-    let operations = Operations::start(&settings, true).await;
-    let vault =
-        server::open_vault(&settings, Purpose::Dev, Arc::new(SystemClock), &Network::internet())?;
-    let vault = Arc::new(vault);
-    let operations = operations?;
-    let listener = server::listen(&settings).await?;
+    let clock = Arc::new(SystemClock);
+    let admitted = server::admit(&settings, Purpose::Dev, clock, &Network::internet())?;
+    let reserved = server::reserve(&settings).await?;
+    let operations = Operations::start(&settings, true).await?;
+    let vault = Arc::new(admitted.open_and_record().await?);
+    let listener = reserved.listen()?;
     let token_file = settings.data_dir.join("dev.token");
     ensure_token(&vault, &token_file).await?;
     let signals = Signals::listen()?;

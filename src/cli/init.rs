@@ -15,6 +15,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
+    server::close_off()?;
     let settings = args.options.resolve()?;
     telemetry::start(settings.log);
     let made = server::create_vault(&settings, false)?;

@@ -19,14 +19,16 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    server::close_off()?;
     let settings = args.options.resolve()?;
     telemetry::start(settings.log);
-    let operations = Operations::start(&settings, false).await;
-    let vault =
-        server::open_vault(&settings, Purpose::Real, Arc::new(SystemClock), &Network::internet())?;
-    // Only now: a vault that is in use already says more than the port that is taken with it.
-    let operations = operations?;
-    let listener = server::listen(&settings).await?;
+    let clock = Arc::new(SystemClock);
+    // All that can refuse the start comes before the first change.
+    let admitted = server::admit(&settings, Purpose::Real, clock, &Network::internet())?;
+    let reserved = server::reserve(&settings).await?;
+    let operations = Operations::start(&settings, false).await?;
+    let vault = admitted.open_and_record().await?;
+    let listener = reserved.listen()?;
     let signals = Signals::listen()?;
     tracing::info!(address = listener.address(), "taking calls");
     let interval = settings.verification_interval;

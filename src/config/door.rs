@@ -115,12 +115,22 @@ pub(super) fn tls(options: TlsOptions, section: TlsSection) -> anyhow::Result<Op
     }
 }
 
+/// What fits into the address of a Unix socket (unix(7)): 108 bytes, and the last is zero.
+const LONGEST_SOCKET: usize = 107;
+
 /// Parses where calls are taken; without TLS only where nobody else can listen in.
 pub(super) fn listen(text: &str, encrypted: bool) -> anyhow::Result<Listen> {
     if let Some(path) = text.strip_prefix("unix:") {
         if path.is_empty() {
             bail!(
                 "listen is unix: without a path; write unix:PATH, for example unix:/run/credvault/socket"
+            );
+        }
+        if path.len() > LONGEST_SOCKET {
+            bail!(
+                "listen is a path of {} bytes, and that of a Unix socket has at most {LONGEST_SOCKET}; choose a \
+                 shorter one",
+                path.len()
             );
         }
         if encrypted {

@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use jiff::Timestamp;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use super::tls::Tls;
 use crate::config::{ConnectionLimits, Listen, Settings};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// A bound address, with how connections to it are taken.
 pub struct Listener {
@@ -38,28 +42,72 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
-impl Listener {
-    /// Reads the certificates and binds the address.
-    pub(super) async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+/// An address that is ours, with how connections to it will be taken. Nobody can connect yet.
+pub struct Reserved {
+    place: Place,
+    listen: Listen,
+    tls: Option<Arc<Tls>>,
+    limits: ConnectionLimits,
+}
+
+impl std::fmt::Debug for Reserved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reserved").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+enum Place {
+    Tcp(TcpSocket),
+    Unix(PathBuf),
+}
+
+impl Reserved {
+    /// Reads the certificates and reserves the address.
+    pub(super) async fn new(settings: &Settings, now: Timestamp) -> anyhow::Result<Self> {
         // First the files: nobody connects to a server that cannot go on.
-        let tls = settings.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
-        let socket = match &settings.listen {
-            Listen::Tcp(address) => Socket::Tcp(
-                TcpListener::bind(address)
-                    .await
-                    .map_err(|source| cannot(&settings.listen, source))?,
-            ),
+        let tls = settings.tls.as_ref().map(|tls| Tls::load(tls, now)).transpose()?.map(Arc::new);
+        let listen = settings.listen.clone();
+        let place = match &listen {
+            Listen::Tcp(address) => {
+                Place::Tcp(bind(*address).map_err(|source| cannot(&listen, source))?)
+            }
             Listen::Unix(path) => {
-                let file = SocketFile::claim(path).await?;
-                let socket =
-                    UnixListener::bind(path).map_err(|source| cannot(&settings.listen, source))?;
-                fs::set_permissions(path, Permissions::from_mode(0o600))?;
+                SocketFile::check(path).await?;
+                Place::Unix(path.clone())
+            }
+        };
+        Ok(Self { place, listen, tls, limits: settings.connections })
+    }
+
+    /// Lets clients connect.
+    pub fn listen(self) -> anyhow::Result<Listener> {
+        let Self { place, listen, tls, limits } = self;
+        let socket = match place {
+            Place::Tcp(socket) => {
+                let socket = socket.listen(BACKLOG).map_err(|source| cannot(&listen, source))?;
+                Socket::Tcp(socket)
+            }
+            Place::Unix(path) => {
+                let file = SocketFile::claim(&path)?;
+                let socket = UnixListener::bind(&path).map_err(|source| cannot(&listen, source))?;
+                fs::set_permissions(&path, Permissions::from_mode(0o600))?;
                 Socket::Unix(socket, file)
             }
         };
-        Ok(Self { socket, tls, limits: settings.connections })
+        Ok(Listener { socket, tls, limits })
     }
+}
 
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As `TcpListener::bind` does: a port whose connections of before have not timed out is free.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+impl Listener {
     /// Where it is.
     pub fn address(&self) -> String {
         match &self.socket {
@@ -99,8 +147,8 @@ fn cannot(listen: &Listen, source: io::Error) -> anyhow::Error {
 pub(super) struct SocketFile(PathBuf);
 
 impl SocketFile {
-    /// Makes room for a socket: one that nobody listens on any more is removed.
-    async fn claim(path: &Path) -> anyhow::Result<Self> {
+    /// Refuses a place where others could put a socket of theirs, and one that is taken.
+    async fn check(path: &Path) -> anyhow::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         let found = fs::metadata(folder).with_context(|| {
@@ -123,10 +171,19 @@ impl SocketFile {
                 "another process takes calls on unix:{}; stop it, or choose another path with --listen",
                 path.display()
             ),
-            Ok(_) => fs::remove_file(path).with_context(|| {
-                format!("cannot remove the socket {} of before", path.display())
-            })?,
-            Err(_) => {}
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes room for a socket: one that nobody listens on any more, as was looked before, is removed.
+    fn claim(path: &Path) -> anyhow::Result<Self> {
+        if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+            fs::remove_file(path).with_context(|| {
+                format!(
+                    "cannot remove the socket {} of before; remove it, or choose another path",
+                    path.display()
+                )
+            })?;
         }
         Ok(Self(path.to_owned()))
     }

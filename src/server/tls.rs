@@ -28,6 +28,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::access::spiffe::{SpiffeId, TrustDomain, Workload};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::TlsSettings;
 
 /// How often the files are looked at again.
@@ -41,8 +42,8 @@ pub(super) struct Tls {
 
 impl Tls {
     /// Reads the files, or says what is wrong with them.
-    pub(super) fn load(settings: &TlsSettings) -> anyhow::Result<Self> {
-        let current = RwLock::new(read(settings)?);
+    pub(super) fn load(settings: &TlsSettings, now: Timestamp) -> anyhow::Result<Self> {
+        let current = RwLock::new(read(settings, now)?);
         Ok(Self { settings: settings.clone(), current })
     }
 
@@ -63,7 +64,7 @@ impl Tls {
                 continue;
             }
             before = now;
-            match read(&self.settings) {
+            match read(&self.settings, SystemClock.now()) {
                 Ok(config) => {
                     *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
                     tracing::info!("new TLS files are in use");
@@ -85,9 +86,12 @@ impl Tls {
     }
 }
 
-fn read(settings: &TlsSettings) -> anyhow::Result<Arc<ServerConfig>> {
+fn read(settings: &TlsSettings, now: Timestamp) -> anyhow::Result<Arc<ServerConfig>> {
     let TlsSettings { cert_file, key_file, trust_domains } = settings;
     let chain = certificates("tls.cert_file", cert_file)?;
+    if let Some(own) = chain.first() {
+        check_validity(cert_file, own, now)?;
+    }
     check_owner_alone(key_file)?;
     let key = PrivateKeyDer::from_pem_file(key_file).map_err(|_| {
         anyhow!(
@@ -103,7 +107,10 @@ fn read(settings: &TlsSettings) -> anyhow::Result<Arc<ServerConfig>> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates("the bundle", bundle)? {
             roots.add(certificate).with_context(|| {
-                format!("the bundle {} holds what is no authority's certificate", bundle.display())
+                format!(
+                    "the bundle {} holds what is no authority's certificate; name a PEM file of authorities",
+                    bundle.display()
+                )
             })?;
         }
         let verifier =
@@ -119,7 +126,8 @@ fn read(settings: &TlsSettings) -> anyhow::Result<Arc<ServerConfig>> {
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|problem| {
         anyhow!(
-            "tls.cert_file {} and tls.key_file {} do not belong together: {problem}",
+            "tls.cert_file {} and tls.key_file {} do not belong together ({problem}); name the key that the certificate \
+             was made for",
             cert_file.display(),
             key_file.display()
         )
@@ -142,9 +150,36 @@ fn certificates(what: &str, file: &Path) -> anyhow::Result<Vec<CertificateDer<'s
     }
 }
 
+/// The first certificate of a file is this server's own: no client would take one that is not valid now.
+fn check_validity(file: &Path, own: &CertificateDer<'_>, now: Timestamp) -> anyhow::Result<()> {
+    let file = file.display();
+    let Some((from, until)) = validity(own) else {
+        bail!(
+            "tls.cert_file {file} holds what is no X.509 certificate; name the file with this server's"
+        );
+    };
+    if until < now {
+        bail!("tls.cert_file {file} expired at {until}; renew it");
+    }
+    if from > now {
+        bail!(
+            "tls.cert_file {file} is not valid before {from}; set the clock, or name one that is"
+        );
+    }
+    Ok(())
+}
+
+/// From when until when a certificate is valid.
+fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let validity = certificate.validity();
+    let time = |time: &x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+    Some((time(&validity.not_before)?, time(&validity.not_after)?))
+}
+
 fn check_owner_alone(file: &Path) -> anyhow::Result<()> {
     let found = fs::metadata(file)
-        .with_context(|| format!("cannot read tls.key_file {}", file.display()))?;
+        .with_context(|| format!("cannot read tls.key_file {}; name another", file.display()))?;
     if found.mode() & 0o077 != 0 {
         bail!(
             "tls.key_file {} can be read by others; make it its owner's alone: chmod 600 {}",

@@ -11,6 +11,7 @@ mod access;
 mod checkpoint;
 mod files;
 mod known;
+mod place;
 mod read;
 mod room;
 mod sweep;
@@ -27,7 +28,7 @@ use rusqlite::{Connection, ErrorCode, InterruptHandle};
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    Done, Error, Identity, OnceKey, OpenError, Page, Store, StoredApiToken, StoredCredential,
+    Done, Error, Held, Identity, OnceKey, OpenError, Page, Store, StoredApiToken, StoredCredential,
     StoredProvider, Write,
 };
 use crate::access::api_token::{TokenId, TokenMetadata};
@@ -38,6 +39,7 @@ use crate::account::Account;
 use crate::audit::Linked;
 use crate::clock::Clock;
 use crate::credential::{Credential, CredentialFilter, Realm, Username};
+use crate::defect::{Defect, planted};
 use crate::name::{ResourceId, Uid};
 use crate::provider::{Provider, ProviderFilter, Verification};
 use checkpoint::Checkpointer;
@@ -46,6 +48,7 @@ use room::Room;
 use writer::Writer;
 
 pub(super) use files::create;
+pub(super) use place::prepare;
 
 /// Lists that run at the same time. More wait: each may read everything that an account has.
 const MAX_SCANS: usize = 4;
@@ -70,10 +73,8 @@ impl std::fmt::Debug for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file at `path` for this process alone.
-    pub(super) fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let path = &files::resolve(path)?;
-        let lock = files::Lock::take(path)?;
+    /// Opens the file at `path`, for which this process holds the lock.
+    fn open(path: &Path, lock: files::Lock, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let writing = files::open_for_writing(path)?;
         files::sync_folder(path)?;
         // A full disk may have taken the lock file's mark, too.
@@ -124,6 +125,23 @@ impl SqliteStore {
         drop(interrupt);
         result?
     }
+}
+
+/// Takes the file at `path` for this process alone, and looks at it.
+pub(super) fn hold(path: &Path, clock: Arc<dyn Clock>) -> Result<Held, OpenError> {
+    let path = place::resolve(path)?;
+    let lock = files::Lock::take(&path)?;
+    if planted(Defect::EarlyMigration) {
+        files::open_for_writing(&path)?;
+    }
+    let looking = files::open_to_look(&path)?;
+    let look = || Ok((read::identity(&looking)?, read::newest_entry(&looking, clock.now())?));
+    let (identity, newest_entry) = look().map_err(|source| files::damaged(&path, &source))?;
+    drop(looking);
+    let open = move || -> Result<Arc<dyn Store>, OpenError> {
+        Ok(Arc::new(SqliteStore::open(&path, lock, clock)?))
+    };
+    Ok(Held { identity, newest_entry, open: Box::new(open) })
 }
 
 /// Interrupts a scan when it is dropped before the scan has ended.

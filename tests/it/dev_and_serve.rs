@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -174,4 +175,36 @@ async fn nobody_else_may_read_what_it_writes_whatever_the_umask() {
             assert_eq!(mode, expected, "{file} is {mode:o} under umask {umask}");
         }
     }
+}
+
+/// Where a process may leave a core, it would lie here.
+fn with_cores(dir: &Path, command: &Command) -> Command {
+    let mut with_cores = Command::new("sh");
+    with_cores.args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\""]).current_dir(dir);
+    with_cores.arg(command.get_program()).args(command.get_args());
+    with_cores
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_leaves_no_core_and_shows_its_memory_to_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    // What the machine does otherwise: some write no cores, and then half of this shows nothing.
+    let mut abort = Command::new("sh");
+    abort.args(["-c", "kill -ABRT $$"]);
+    let usual = with_cores(dir.path(), &abort).status().unwrap().core_dumped();
+
+    let data = dir.path().join("data");
+    let dev = credvault(["dev", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]);
+    let mut dev = Process::start(with_cores(dir.path(), &dev), data, dir.path().join("log"));
+    let of_process = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", dev.id())).unwrap();
+    let limits = of_process("limits");
+    let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(cores.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{cores}");
+    assert!(of_process("status").contains("Umask:\t0077"));
+    let id = dev.id().to_string();
+    assert!(Command::new("kill").args(["-ABRT", &id]).status().unwrap().success());
+    let ended = dev.end().unwrap();
+    assert_eq!(ended.signal(), Some(6), "{ended}");
+    assert!(!ended.core_dumped());
+    println!("a core of another program on this machine: {usual}; of the vault: false");
 }

@@ -32,6 +32,9 @@ async fn vault() -> (TestVault, SocketAddr) {
     let listens = |options: &mut ServeOptions| options.ops_listen = Some("127.0.0.1:0".to_owned());
     let vault = TestVault::start_with(|options, _| listens(options)).await;
     let operations = vault.operations.unwrap();
+    // It is served by a task of its own, which another core may only be about to begin.
+    let ready = async { while get(operations, "/readyz").await.status != 200 {} };
+    tokio::time::timeout(Duration::from_secs(10), ready).await.unwrap();
     (vault, operations)
 }
 

@@ -1,5 +1,5 @@
 //! Starts that are refused, through the real binary: not zero, at once, with one line that says
-//! what is wrong and what to do, and nothing on standard output.
+//! what is wrong and what to do, and nothing on standard output. `table` is the table of them.
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -10,6 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::sqlite;
 use crate::support::process::{Process, credvault, run};
+
+mod settings;
+mod table;
+mod vaults;
+mod world;
 
 /// A vault that `credvault init` made: its data, and its key beside it.
 struct Vault {
@@ -63,61 +68,6 @@ fn refused(case: &str, arguments: &[&str], says: &[&str]) {
     }
 }
 
-#[tokio::test]
-async fn serve_refuses_what_is_not_safe_or_cannot_work() {
-    let vault = Vault::init();
-    let other = Vault::init();
-    let nowhere = other.file("nowhere");
-    let inside = vault.file("inside.key");
-    fs::copy(&vault.key, &inside).unwrap();
-    let config = |name: &str, content: &str| {
-        let path = other.file(name);
-        fs::write(&path, content).unwrap();
-        text(&path).to_owned()
-    };
-    let unknown = config("unknown.toml", "# ours\ndata_dri = 'x'\n");
-    let section = config("section.toml", "[upstream.twilio]\napi_urll = 'x'\n");
-    let broken = config("broken.toml", "data_dir = \n");
-    let http = config("http.toml", "[upstream.twilio]\napi_url = 'http://api.twilio.com'\n");
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-
-    let data = text(&vault.data);
-    let cases: &[(&str, &[&str], &[&str])] = &[
-        (
-            "another vault's key",
-            &["--key-file", text(&other.key)],
-            &["does not open", "--key-file"],
-        ),
-        ("no key", &["--key-file", text(&nowhere)], &["cannot open", "--key-file"]),
-        ("a folder as key", &["--key-file", text(&other.data)], &["regular file", "name the file"]),
-        ("no key in the file", &["--key-file", &unknown], &["others may read", "chmod 600"]),
-        ("key with the data", &["--key-file", text(&inside)], &["data folder", "outside"]),
-        ("all addresses", &["--listen", "0.0.0.0:0"], &["others can reach", "write 127.0.0.1"]),
-        ("all addresses, v6", &["--listen", "[::]:0"], &["others can reach", "write 127.0.0.1"]),
-        ("no address", &["--listen", "localhost"], &["ADDRESS:PORT", "for example"]),
-        ("a port in use", &["--listen", &taken], &["cannot listen", &taken, "--listen"]),
-        ("no address", &["--ops-listen", "localhost"], &["ops_listen", "ADDRESS:PORT", "off"]),
-        ("a port in use", &["--ops-listen", &taken], &["cannot listen", &taken, "--ops-listen"]),
-        ("an unknown key", &["--config", &unknown], &["data_dri", "line 2", "data_dir"]),
-        ("one in a section", &["--config", &section], &["api_urll", "line 2", "api_url`"]),
-        ("no TOML", &["--config", &broken], &["broken.toml", "line 1"]),
-        ("no such file", &["--config", text(&nowhere)], &["cannot read", "nowhere", "--config"]),
-        ("Twilio in the clear", &["--config", &http], &["upstream.twilio.api_url", "https"]),
-        ("an unknown store", &["--store", "mysql://x"], &["store URL", "write sqlite:PATH"]),
-        ("an unknown level", &["--log", "h2=trace"], &["log is", "write error, warn"]),
-    ];
-    for (case, options, says) in cases {
-        refused(case, &[&["serve", "--data-dir", data], *options].concat(), says);
-    }
-    let says = ["credvault init"];
-    refused("no vault", &["serve", "--data-dir", text(&nowhere)], &says);
-
-    // And nothing of it has spoilt the vault.
-    let server = Process::serve(&vault.data, &[]);
-    assert!(server.terminate().success());
-}
-
 #[test]
 fn a_key_file_that_others_may_read_is_refused() {
     let vault = Vault::init();
@@ -139,12 +89,58 @@ fn create_token(data: &str) -> [&str; 8] {
     ["tokens", "create", "--data-dir", data, "--account", "acme", "--role", "reader"]
 }
 
-#[test]
-fn a_store_from_the_future_is_refused() {
+#[tokio::test]
+async fn a_refused_start_leaves_what_a_crash_left() {
     let vault = Vault::init();
-    sqlite::set_schema_version(&vault.file("credvault.db"), 99);
-    let says = ["newer Credvault", "schema 99", "start that version or a newer one"];
-    refused("from the future", &["serve", "--data-dir", text(&vault.data)], &says);
+    let data = text(&vault.data);
+    assert!(run(create_token(data)).status.success());
+    let other = Vault::init();
+    let entries = || {
+        sqlite::open(&vault.file("credvault.db"))
+            .query_row("SELECT count(*) FROM audit_entry", [], |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
+    let before_it = entries();
+    let mut server = Process::serve(&vault.data, &[]);
+    let watching = sqlite::open(&vault.file("credvault.db"));
+    watching.query_row("SELECT count(*) FROM account", [], |row| row.get::<_, i64>(0)).unwrap();
+    sqlite::open(&vault.file("credvault.db"))
+        .execute_batch("UPDATE account SET id = 'acme2'")
+        .unwrap();
+    server.kill();
+    let files = ["credvault.db", "credvault.db-wal", "credvault.db-shm", "credvault.db.lock"];
+    let content = || files.map(|name| fs::read(vault.file(name)).unwrap());
+    let before = content();
+    assert!(!before[1].is_empty(), "the log holds the change");
+    let serve = ["serve", "--data-dir", data, "--key-file", text(&other.key)];
+    refused("another vault's key after a crash", &serve, &["does not open this vault"]);
+    assert!(content() == before, "nothing has moved");
+    drop(watching);
+    assert_eq!(entries(), before_it);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_wrong_can_be_set_right_once() {
+    let vault = Vault::init();
+    let data = text(&vault.data);
+    let database = vault.file("credvault.db");
+    sqlite::open(&database).execute_batch(&vaults::entry_of_year(2100)).unwrap();
+    let serve = ["serve", "--data-dir", data];
+    let says = ["the clock says", "2099-12-31", "--accept-clock"];
+    refused("entries of 2100", &serve, &says);
+    refused("and so is a command beside it", &create_token(data), &says);
+
+    let mut server = credvault([&serve[..], &["--accept-clock"]].concat());
+    server.env("CREDVAULT_LISTEN", "127.0.0.1:0");
+    let server = Process::start(server, vault.data.clone(), vault.data.with_extension("log"));
+    assert!(server.terminate().success());
+    let server = Process::serve(&vault.data, &[]);
+    assert!(server.terminate().success(), "it need not be said again");
+
+    // From then on the clock counts again.
+    let later = vaults::entry_of_year(2050).replace("(zeroblob(16), 1,", "(zeroblob(16), 3,");
+    sqlite::open(&database).execute_batch(&later).unwrap();
+    refused("an entry of 2050 after that", &serve, &["2049-12-31", "--accept-clock"]);
 }
 
 #[test]

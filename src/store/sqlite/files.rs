@@ -1,8 +1,10 @@
 //! The files of a store: making them, locking them, opening connections, migrations.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, InterruptHandle, OpenFlags, ffi, params};
 
+use super::place::{folder, prepare};
 use crate::defect::{Defect, planted};
 use crate::store::{Identity, OpenError};
 
@@ -30,7 +33,7 @@ const BUSY: Duration = Duration::from_secs(5);
 pub(super) const NO_FLUSH: &str = "the disk did not confirm a flush";
 
 /// Marks a file as ours ("CVLT"), so that no other program's database is ever touched.
-const APPLICATION_ID: i32 = 0x4356_4c54;
+pub(super) const APPLICATION_ID: i32 = 0x4356_4c54;
 
 /// Creates the file with its schema and the identity of a new vault, wholly or not at all.
 pub(in crate::store) fn create(path: &Path, identity: &Identity) -> Result<(), OpenError> {
@@ -40,9 +43,7 @@ pub(in crate::store) fn create(path: &Path, identity: &Identity) -> Result<(), O
             "choose a --data-dir that you may write",
         )
     };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| failed(&e))?;
-    }
+    prepare(path)?;
     // Two that create at once would share the draft.
     let _lock = Lock::take(path)?;
     let draft = beside(path, ".new");
@@ -76,91 +77,96 @@ fn absent_is_fine(error: std::io::Error) -> std::io::Result<()> {
     if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-/// Where a vault's file really lies: one vault has one lock, whatever links lead to it. Refuses what is not
-/// a store of ours before anything is written beside it.
-pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
-    let path = path.canonicalize().map_err(|_| {
-        OpenError::new(
-            format!("there is no vault at {}", path.display()),
-            "make one with `credvault init`, or try `credvault dev`",
-        )
-    })?;
-    let read = || -> std::io::Result<([u8; 72], fs::Metadata)> {
-        let file = File::open(&path)?;
-        let mut header = [0; 72];
-        file.read_exact_at(&mut header, 0)?;
-        Ok((header, file.metadata()?))
-    };
-    // SQLite's header: its magic first, the application id at 68 (fileformat2.html §1.3).
-    let ours = |header: &[u8; 72]| {
-        header.starts_with(b"SQLite format 3\0") && header.ends_with(&APPLICATION_ID.to_be_bytes())
-    };
-    let metadata = match read() {
-        Ok((header, metadata)) if ours(&header) => metadata,
-        Err(source) if source.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Err(OpenError::new(
-                format!("cannot open {}: {source}", path.display()),
-                "run as the user that owns the vault",
-            ));
-        }
-        _ => {
-            return Err(OpenError::new(
-                format!("{} is not a Credvault store", path.display()),
-                "check --data-dir and --store; a new vault is made with `credvault init`",
-            ));
-        }
-    };
-    if metadata.mode() & 0o077 != 0 {
-        return Err(OpenError::new(
-            format!("others may read {} (mode {:04o})", path.display(), metadata.mode() & 0o7777),
-            format!("run `chmod 600 {}`", path.display()),
-        ));
-    }
-    // A creation that was cut off between its last two steps left its draft's name behind.
-    let draft = beside(&path, ".new");
-    let same =
-        |other: &fs::Metadata| other.ino() == metadata.ino() && other.dev() == metadata.dev();
-    let left_over = fs::metadata(&draft).is_ok_and(|other| same(&other));
-    let names = metadata.nlink() - u64::from(left_over && fs::remove_file(&draft).is_ok());
-    if names > 1 {
-        return Err(OpenError::new(
-            format!("{} has a second name (a hard link)", path.display()),
-            "remove that name: two processes could open the vault under two names at once",
-        ));
-    }
-    Ok(path)
-}
-
 /// Opens a connection that may write, on a file that [`create`] made, and migrates it.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
-    if rusqlite::version_number() < OLDEST_SQLITE {
-        return Err(OpenError::new(
-            format!("SQLite {} can lose committed writes", rusqlite::version()),
-            "build with the bundled SQLite, at least 3.51.3",
-        ));
-    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let open = || -> rusqlite::Result<(Connection, i64)> {
-        let connection = Connection::open_with_flags(path, flags)?;
-        let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        Ok((connection, version))
+    let open = || -> rusqlite::Result<Connection> {
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        let version = schema(&connection)?;
+        configure(&connection).and_then(|()| migrate(&mut connection, version))?;
+        Ok(connection)
     };
-    let (mut connection, version) = open().map_err(|source| damaged(path, &source))?;
-    if version > i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX) {
-        return Err(OpenError::new(
-            format!("{} was written by a newer Credvault (schema {version})", path.display()),
-            "start that version or a newer one",
-        ));
-    }
-    let prepared = configure(&connection).and_then(|()| migrate(&mut connection, version));
-    prepared.map_err(|source| damaged(path, &source))?;
+    open().map_err(|source| damaged(path, &source))
+}
+
+/// Opens a connection to look with, to a store that no other process uses: it changes no file, and makes none.
+/// Refuses what this Credvault cannot open.
+pub(super) fn open_to_look(path: &Path) -> Result<Connection, OpenError> {
+    check_sqlite(rusqlite::version_number(), rusqlite::version())?;
+    let connection = look(path).map_err(|source| damaged(path, &source))?;
+    let version = schema(&connection).map_err(|source| damaged(path, &source))?;
+    check_schema(path, version)?;
     Ok(connection)
+}
+
+fn look(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = if size_of(&beside(path, "-wal")) == 0 {
+        // All that there is lies in the file. A plain reader would leave a log and its index behind.
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let url = format!("file:{}?immutable=1", percent_encoded(path));
+        Connection::open_with_flags(url, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?
+    } else {
+        // A crash left a log. Who has the file alone keeps the index of it in memory; that takes a connection that
+        // could write, which this one is told not to, not even as it closes.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
+        connection.pragma_update(None, "query_only", true)?;
+        connection
+    };
+    harden(&connection)?;
+    Ok(connection)
+}
+
+/// A path as SQLite reads it in a URI (sqlite.org/uri.html).
+fn percent_encoded(path: &Path) -> String {
+    let mut text = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => {
+                text.push(char::from(*byte));
+            }
+            other => write!(text, "%{other:02x}").unwrap_or_default(),
+        }
+    }
+    text
+}
+
+/// Which schema a file has: the number of its last migration.
+pub(super) fn schema(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// The schema that this Credvault works with.
+pub(super) fn newest_schema() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+fn check_schema(path: &Path, version: i64) -> Result<(), OpenError> {
+    if version <= newest_schema() {
+        return Ok(());
+    }
+    Err(OpenError::new(
+        format!("{} was written by a newer Credvault (schema {version})", path.display()),
+        "start that version or a newer one",
+    ))
+}
+
+fn check_sqlite(number: i32, version: &str) -> Result<(), OpenError> {
+    if number >= OLDEST_SQLITE {
+        return Ok(());
+    }
+    Err(OpenError::new(
+        format!("SQLite {version} can lose committed writes"),
+        "build with the bundled SQLite, at least 3.51.3",
+    ))
 }
 
 /// Makes the log's name durable. SQLite syncs the folder of a log that it makes, and not that of one that it finds;
 /// and it does not look whether that worked.
 pub(super) fn sync_folder(path: &Path) -> Result<(), OpenError> {
-    let folder = path.parent().unwrap_or(path);
+    let folder = folder(path);
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(|source| {
         OpenError::new(format!("cannot sync {}: {source}", folder.display()), "check the disk")
@@ -351,4 +357,30 @@ pub(super) fn exit_after_failed_fsync(error: &rusqlite::Error) {
 pub(super) fn exit(why: &'static str) -> ! {
     tracing::error!(why, "ending; the next start recovers from what the disk holds");
     std::process::exit(74); // EX_IOERR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sqlite_that_loses_commits_is_refused() {
+        assert!(check_sqlite(rusqlite::version_number(), rusqlite::version()).is_ok());
+        assert!(check_sqlite(OLDEST_SQLITE, "3.51.3").is_ok());
+        for (number, version) in [(3_051_002, "3.51.2"), (3_046_001, "3.46.1")] {
+            let refusal = check_sqlite(number, version).unwrap_err().to_string();
+            assert!(refusal.contains(version) && refusal.contains("at least 3.51.3"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_path_reaches_sqlite_whatever_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a b?c=d&e#f%41 é.db");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+        let looking = look(&path).unwrap();
+        let tables = "SELECT name FROM sqlite_schema";
+        assert_eq!(looking.query_row(tables, [], |row| row.get::<_, String>(0)).unwrap(), "t");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "it made no file");
+    }
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use crate::access::AccountScope;
 use crate::account::Account;
-use crate::audit::{Actor, Entry, Link, Linked};
+use crate::audit::{ACCEPT_CLOCK, Actor, Entry, Link, Linked};
 use crate::credential::{Credential, CredentialFilter, Description, Labels, Realm, Username};
 use crate::crypto::{Sealed, SealedRoot};
 use crate::name::{CredentialName, ProviderName, ResourceId, Uid};
@@ -247,6 +247,31 @@ pub(super) fn last_link(connection: &Connection, chain: Uid) -> Result<Option<Li
     let sql = "SELECT sequence, previous_hash, hash FROM audit_entry WHERE chain = ?1
         ORDER BY sequence DESC LIMIT 1";
     one(connection, sql, [chain.as_bytes()], link)
+}
+
+/// The time of the newest audit entry. Times after `now` that an operator has set right since do not count: the clock
+/// was wrong then.
+pub(super) fn newest_entry(connection: &Connection, now: Timestamp) -> Result<Option<Timestamp>> {
+    // From chain to chain, the last entry of each: a look at every entry would hold up the start.
+    let sql = "WITH RECURSIVE one(chain) AS (
+            SELECT min(chain) FROM audit_entry
+            UNION ALL
+            SELECT (SELECT min(chain) FROM audit_entry WHERE chain > one.chain) FROM one WHERE chain IS NOT NULL)
+        SELECT max((SELECT time FROM audit_entry WHERE chain = one.chain ORDER BY sequence DESC LIMIT 1))
+        FROM one WHERE chain IS NOT NULL";
+    let newest = connection.query_row(sql, [], |row| optional_time(row, 0))?;
+    if newest.is_none_or(|newest| newest <= now) {
+        return Ok(newest);
+    }
+    let sql = "SELECT detail, (SELECT time FROM audit_entry WHERE chain = ?1 ORDER BY sequence DESC LIMIT 1)
+        FROM audit_entry WHERE chain = ?1 AND method = ?2 ORDER BY sequence DESC LIMIT 1";
+    let accepted = connection.query_row(sql, params![Uid::ZERO.as_bytes(), ACCEPT_CLOCK], |row| {
+        Ok((row.get_ref(0)?.as_str()?.parse::<Timestamp>().ok(), time(row, 1)?))
+    });
+    Ok(match accepted.optional()? {
+        Some((accepted, last)) if newest <= accepted => Some(last),
+        _ => newest,
+    })
 }
 
 fn link(row: &Row<'_>) -> Result<Link> {

@@ -8,8 +8,7 @@ use credvault::access::api_token::TokenId;
 use credvault::access::principal::{Principal, RoleBinding};
 use credvault::access::spiffe::SpiffeId;
 use credvault::access::{
-    DeleteAccount, LocalOperator, Owner, RevokeApiToken, Role, SetRoleBinding,
-    Standing,
+    DeleteAccount, LocalOperator, Owner, RevokeApiToken, Role, SetRoleBinding, Standing,
 };
 use credvault::account::Account;
 use credvault::store::{Change, Store, Write};

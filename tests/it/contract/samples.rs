@@ -1,6 +1,7 @@
 //! What the contract suites store: accounts, credentials, providers, and the scopes to store them with.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ pub(crate) struct Home {
 
 impl Home {
     pub(crate) fn new(location: fn(&Path) -> Location) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = private_dir();
         let uid = Uid::from_bytes([42; 16]);
         let keyring = Keyring::new(vec![Kek::new(1, &[1; 32])]).unwrap();
         let root = Sealer::create_root(&keyring, uid).unwrap();
@@ -82,6 +83,12 @@ impl Home {
         let fingerprint = [request; 32];
         (key, Done { fingerprint, resource_id, resource, version: 3, time, expire_time })
     }
+}
+
+/// A folder for its owner alone, as a store asks.
+pub(crate) fn private_dir() -> tempfile::TempDir {
+    let mode = std::fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().permissions(mode).tempdir().unwrap()
 }
 
 /// Stores a token with `roles` in an account, and returns the caller that it makes.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -281,7 +281,7 @@ fn flip(
     dir: &Path,
     position: usize,
 ) -> Result<Outcome, String> {
-    fs::create_dir(dir).unwrap();
+    fs::DirBuilder::new().mode(0o700).create(dir).unwrap();
     let path = dir.join("credvault.db");
     let mut bytes = image.bytes.clone();
     bytes[position / 8] ^= 1 << (position % 8);
