@@ -104,6 +104,10 @@ pub struct ServeOptions {
     /// limit off [default: 10]
     #[arg(long, env = "CREDVAULT_LIMITS_FAILED_AUTHENTICATIONS", value_name = "COUNT")]
     pub limits_failed_authentications: Option<u32>,
+    /// How many digest responses a minute may be wrong for one username in a realm, from one source; 0 turns the limit
+    /// off [default: 10]
+    #[arg(long, env = "CREDVAULT_LIMITS_FAILED_DIGEST_CHECKS", value_name = "COUNT")]
+    pub limits_failed_digest_checks: Option<u32>,
 }
 
 /// The configuration file. An unknown key is an error: it would be a setting that does not work.
@@ -151,6 +155,7 @@ struct LimitsSection {
     connections: Option<usize>,
     connections_per_address: Option<usize>,
     failed_authentications: Option<u32>,
+    failed_digest_checks: Option<u32>,
 }
 
 /// Where the operations listener is.
@@ -230,6 +235,10 @@ impl ServeOptions {
             failed_authentications: limit(
                 self.limits_failed_authentications.or(limits.failed_authentications),
                 defaults.failed_authentications,
+            ),
+            failed_digest_checks: limit(
+                self.limits_failed_digest_checks.or(limits.failed_digest_checks),
+                defaults.failed_digest_checks,
             ),
         };
         let most = ConnectionLimits::default();

@@ -89,6 +89,13 @@ bounded_text!(
     "must be 8 hexadecimal digits"
 );
 
+bounded_text!(
+    /// Where a request came from, in the words of the edge that took it.
+    Source,
+    |text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()),
+    "must be at most 64 printable ASCII characters without space"
+);
+
 /// Quality of protection `auth`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {

@@ -11,6 +11,7 @@ mod create_provider;
 mod delete_credential;
 mod delete_provider;
 mod error;
+mod failed_digests;
 mod get;
 mod intent;
 mod issued;
@@ -43,6 +44,7 @@ use crate::name::{OwnerName, ResourceId, Uid};
 use crate::provider::{Kind, Refusal};
 use crate::store::{self, Store, Write};
 use crate::upstream::{Outage, Upstream};
+use failed_digests::FailedDigests;
 use limits::Limits;
 use noise::Noise;
 
@@ -68,6 +70,7 @@ pub struct Vault {
     sealer: Sealer,
     upstreams: Vec<Box<dyn Upstream>>,
     limits: Limits,
+    failed_digests: FailedDigests,
     noise: Noise,
     clock: Arc<dyn Clock>,
 }
@@ -81,8 +84,9 @@ impl Vault {
         limits: CallLimits,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let limits = Limits::new(limits, &clock);
-        Self { store, sealer, upstreams, limits, noise: Noise::default(), clock }
+        let failed_digests = FailedDigests::new(limits.failed_digest_checks, &clock);
+        let (limits, noise) = (Limits::new(limits, &clock), Noise::default());
+        Self { store, sealer, upstreams, limits, failed_digests, noise, clock }
     }
 
     /// Whether `credvault dev` made it.

@@ -66,7 +66,9 @@ fn code(error: &Error) -> (Code, Option<Duration>) {
         | Error::UpstreamRedirect
         | Error::UpstreamProtocol
         | Error::UpstreamBlockedAddress => (Code::Unavailable, None),
-        Error::RateLimited { retry_after, .. } => (Code::ResourceExhausted, Some(*retry_after)),
+        Error::RateLimited { retry_after, .. } | Error::DigestLimited { retry_after } => {
+            (Code::ResourceExhausted, Some(*retry_after))
+        }
         Error::Overloaded | Error::UpstreamAtCapacity => (Code::ResourceExhausted, soon),
         Error::StorageFull(_) => (Code::ResourceExhausted, None),
         Error::DeadlineExceeded => (Code::DeadlineExceeded, None),
@@ -112,7 +114,9 @@ fn count(error: &Error) {
     let limit = match error {
         Error::RateLimited { on: "provider", .. } => Limit::TokenTriesPerProvider,
         Error::RateLimited { on: "account", .. } => Limit::TokenTriesPerAccount,
+        Error::RateLimited { on: "address", .. } => Limit::FailedAuthentications,
         Error::RateLimited { .. } => Limit::Other,
+        Error::DigestLimited { .. } => Limit::FailedDigestChecks,
         Error::Overloaded => Limit::CommitQueue,
         Error::UpstreamAtCapacity => Limit::UpstreamCalls,
         _ => return,

@@ -17,7 +17,9 @@ impl UseService for Service {
         let account = convert::account_name(&request.parent)?;
         let scope = self.vault.authorize(&caller, &account, &request.parent).await?;
         let (digest, response) = digest::digest(&request)?;
-        let matched = self.vault.verify_sip_digest(&scope, &digest, &response).await?;
+        let source = digest::source(&request)?;
+        let matched =
+            self.vault.verify_sip_digest(&scope, &digest, &response, source.as_ref()).await?;
         Ok(Response::new(match matched {
             None => VerifySipDigestResponse::default(),
             Some(credential) => VerifySipDigestResponse {

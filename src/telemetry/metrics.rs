@@ -23,7 +23,7 @@ use prometheus::{
 
 pub use label::{
     AuthenticationFailure, Checkpoint, CheckpointEnd, DigestCheck, Limit, SecretVersion,
-    UpstreamCall, Verification,
+    UpstreamCall, Verification, VersionAge,
 };
 use label::{Counters, Value};
 
@@ -83,7 +83,7 @@ struct Metrics {
     upstream_seconds: HistogramVec,
     circuits: IntGaugeVec,
     verifications: Counters<Verification>,
-    digest_checks: Vec<(SecretVersion, Counters<DigestCheck>)>,
+    digest_checks: Vec<(SecretVersion, Vec<(VersionAge, Counters<DigestCheck>)>)>,
     authentication_failures: Counters<AuthenticationFailure>,
     refused: Counters<Limit>,
     panics: IntCounter,
@@ -131,6 +131,24 @@ impl Maker {
             (*first, Counters::new(seconds(*first), counter))
         };
         V::ALL.iter().map(of).collect()
+    }
+
+    fn digest_checks(&self) -> Vec<(SecretVersion, Vec<(VersionAge, Counters<DigestCheck>)>)> {
+        let counters = self.counters(
+            "credvault_digest_checks_total",
+            "SIP digest responses that were checked, by outcome, version of the password, and its age.",
+            &["version", "age", "outcome"],
+        );
+        let of = |version: &SecretVersion| {
+            let of_age = |age: &VersionAge| {
+                let labels = [version.text(), age.text()];
+                let counter =
+                    |outcome: &str| counters.with_label_values(&[labels[0], labels[1], outcome]);
+                (*age, Counters::new(version.outcomes(), counter))
+            };
+            (*version, version.ages().iter().map(of_age).collect())
+        };
+        SecretVersion::ALL.iter().map(of).collect()
     }
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {
@@ -230,12 +248,7 @@ impl Metrics {
                 "Verifications of providers, by the status that they ended with.",
                 "status",
             ),
-            digest_checks: make.pairs(
-                "credvault_digest_checks_total",
-                "SIP digest responses that were checked, by outcome and by the version of the password.",
-                ["version", "outcome"],
-                SecretVersion::outcomes,
-            ),
+            digest_checks: make.digest_checks(),
             authentication_failures: make.by(
                 "credvault_authentication_failures_total",
                 "Calls that proved no identity, by what was wrong.",
@@ -389,9 +402,11 @@ pub fn verification(status: Verification) {
     METRICS.verifications.count(status);
 }
 
-/// A digest response was checked against this version of a password.
-pub fn digest_check(outcome: DigestCheck, version: SecretVersion) {
-    label::of(&METRICS.digest_checks, version, |outcomes| outcomes.count(outcome));
+/// A digest response was checked against this version of a password, which has this age.
+pub fn digest_check(outcome: DigestCheck, version: SecretVersion, age: VersionAge) {
+    label::of(&METRICS.digest_checks, version, |ages| {
+        label::of(ages, age, |outcomes| outcomes.count(outcome));
+    });
 }
 
 /// A call proved no identity.

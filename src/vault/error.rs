@@ -139,6 +139,10 @@ pub enum Error {
         .retry_after.as_secs()
     )]
     RateLimited { on: &'static str, retry_after: Duration },
+    #[error(
+        "too many responses of this username from this source were wrong: retry in {} s", .retry_after.as_secs()
+    )]
+    DigestLimited { retry_after: Duration },
     #[error("too many writes are waiting: retry later")]
     Overloaded,
     #[error("the vault's storage is full, so nothing was changed: tell the operator")]
@@ -190,7 +194,9 @@ impl Error {
             Self::UpstreamRedirect => "UPSTREAM_REDIRECT",
             Self::UpstreamProtocol => "UPSTREAM_PROTOCOL",
             Self::UpstreamBlockedAddress => "UPSTREAM_BLOCKED_ADDRESS",
-            Self::RateLimited { .. } | Self::UpstreamAtCapacity => "RATE_LIMITED",
+            Self::RateLimited { .. } | Self::DigestLimited { .. } | Self::UpstreamAtCapacity => {
+                "RATE_LIMITED"
+            }
             Self::Overloaded => "OVERLOADED",
             Self::StorageFull(_) => "STORAGE_FULL",
             Self::StorageUnavailable(_) => "STORAGE_UNAVAILABLE",

@@ -29,6 +29,8 @@ pub struct CallLimits {
     pub per_account: Option<NonZeroU32>,
     /// Calls a second from one address that fail to authenticate, in bursts of twice as many.
     pub failed_authentications: Option<NonZeroU32>,
+    /// Digest responses a minute that are wrong, for one username in a realm and from one source.
+    pub failed_digest_checks: Option<NonZeroU32>,
 }
 
 impl Default for CallLimits {
@@ -37,6 +39,7 @@ impl Default for CallLimits {
             per_provider: NonZeroU32::new(5),
             per_account: NonZeroU32::new(30),
             failed_authentications: NonZeroU32::new(10),
+            failed_digest_checks: NonZeroU32::new(10),
         }
     }
 }
@@ -117,10 +120,13 @@ fn take<K: Hash + Eq + Clone>(on: &'static str, buckets: &Buckets<K>, key: K) ->
     }
     buckets.check_key(&key).map_err(|not_until| {
         let wait = not_until.wait_time_from(buckets.clock().now());
-        // Whole seconds, upwards: a caller who comes back a moment too early comes back in vain.
-        let begun = u64::from(wait.subsec_nanos() > 0);
-        Error::RateLimited { on, retry_after: Duration::from_secs(wait.as_secs() + begun) }
+        Error::RateLimited { on, retry_after: whole_seconds(wait) }
     })
+}
+
+/// Upwards: a caller who comes back a moment too early comes back in vain.
+pub(super) fn whole_seconds(wait: Duration) -> Duration {
+    Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
 /// The vault's clock, for governor.

@@ -442,6 +442,9 @@ fn digests() -> Vec<Case> {
         each("response", &["", "0", &"g".repeat(32), &"0".repeat(64)], "response", |response| {
             VerifySipDigestRequest { response, ..new() }
         }),
+        each("source", &[" ", "192.0.2.1 5060", "é", "a\n", &"x".repeat(65)], "source", |source| {
+            VerifySipDigestRequest { source, ..new() }
+        }),
     ]
     .concat()
 }

@@ -24,6 +24,7 @@ mod credentials;
 mod descriptors;
 mod dev_and_serve;
 mod door;
+mod failed_digests;
 mod health;
 mod idempotency;
 mod lists;

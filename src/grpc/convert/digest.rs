@@ -2,7 +2,7 @@
 
 use super::field;
 use crate::credential::{Realm, Username};
-use crate::digest::{Algorithm, Auth, Digest, Method, Nonce, NonceCount, Response, Uri};
+use crate::digest::{Algorithm, Auth, Digest, Method, Nonce, NonceCount, Response, Source, Uri};
 use crate::grpc::proto;
 use crate::name::Invalid;
 use crate::vault::Error;
@@ -38,4 +38,14 @@ pub(in crate::grpc) fn digest(
     };
     let response = field("response", &request.response, |text| Response::parse(text, algorithm))?;
     Ok((digest, response))
+}
+
+/// Where the client is, if the edge says so.
+pub(in crate::grpc) fn source(
+    request: &proto::VerifySipDigestRequest,
+) -> Result<Option<Source>, Error> {
+    if request.source.is_empty() {
+        return Ok(None);
+    }
+    field("source", &request.source, Source::parse).map(Some)
 }

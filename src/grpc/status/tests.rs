@@ -28,6 +28,7 @@ fn every_error() -> Vec<(Error, Code, &'static str, bool)> {
     let limited = Error::UpstreamRateLimited { retry_after: Duration::from_secs(7) };
     let resting = Error::UpstreamCircuitOpen { retry_after: Duration::from_secs(30) };
     let tried = Error::RateLimited { on: "provider", retry_after: Duration::from_secs(2) };
+    let guessed = Error::DigestLimited { retry_after: Duration::from_secs(3) };
     let not_found = Error::NotFound { name: "accounts/acme/credentials/desk".to_owned() };
     vec![
         (Error::InvalidField(field), Code::InvalidArgument, "INVALID_FIELD", false),
@@ -86,6 +87,7 @@ fn every_error() -> Vec<(Error, Code, &'static str, bool)> {
         (resting, Code::Unavailable, "UPSTREAM_UNREACHABLE", true),
         (Error::UpstreamAtCapacity, Code::ResourceExhausted, "RATE_LIMITED", true),
         (tried, Code::ResourceExhausted, "RATE_LIMITED", true),
+        (guessed, Code::ResourceExhausted, "RATE_LIMITED", true),
         (Error::Overloaded, Code::ResourceExhausted, "OVERLOADED", true),
         (Error::StorageFull(cause()), Code::ResourceExhausted, "STORAGE_FULL", false),
         (Error::StorageUnavailable(cause()), Code::Unavailable, "STORAGE_UNAVAILABLE", true),
@@ -129,12 +131,13 @@ fn number(error: &Error) -> usize {
         Error::UpstreamCircuitOpen { .. } => 28,
         Error::UpstreamAtCapacity => 29,
         Error::RateLimited { .. } => 30,
-        Error::Overloaded => 31,
-        Error::StorageFull(_) => 32,
-        Error::StorageUnavailable(_) => 33,
-        Error::DeadlineExceeded => 34,
-        Error::RecordDamaged(_) => 35,
-        Error::Internal(_) => 36,
+        Error::DigestLimited { .. } => 31,
+        Error::Overloaded => 32,
+        Error::StorageFull(_) => 33,
+        Error::StorageUnavailable(_) => 34,
+        Error::DeadlineExceeded => 35,
+        Error::RecordDamaged(_) => 36,
+        Error::Internal(_) => 37,
     }
 }
 
@@ -174,7 +177,7 @@ fn details_say_which_field_when_to_retry_and_what_was_issued() {
     assert_eq!(metadata["version"], "7");
     assert_eq!(metadata["time"], "1970-01-01T00:00:00Z");
 
-    for (skipped, seconds) in [(7, 7), (7, 30), (1, 2)] {
+    for (skipped, seconds) in [(7, 7), (7, 30), (1, 2), (0, 3)] {
         let details = errors.nth(skipped).unwrap().get_error_details();
         let delay = details.retry_info().unwrap().retry_delay;
         assert_eq!(delay, Some(Duration::from_secs(seconds)));

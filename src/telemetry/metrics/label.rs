@@ -108,10 +108,24 @@ values! {
         Damaged = "damaged",
     }
 
-    /// The age of the version of a secret.
+    /// Which version of a secret was used.
     SecretVersion {
         /// The one in use.
         Active = "active",
+        /// There is none.
+        None = "none",
+    }
+
+    /// How long ago the active version became that.
+    VersionAge {
+        /// Less than ten minutes.
+        Under10Minutes = "under_10m",
+        /// Less than an hour.
+        Under1Hour = "under_1h",
+        /// Less than a day.
+        Under1Day = "under_1d",
+        /// Longer.
+        Older = "older",
         /// There is none.
         None = "none",
     }
@@ -138,6 +152,10 @@ values! {
         TokenTriesPerProvider = "token_tries_per_provider",
         /// Tries of tokens in one account.
         TokenTriesPerAccount = "token_tries_per_account",
+        /// Failed authentications from one address.
+        FailedAuthentications = "failed_authentications",
+        /// Wrong digest responses for one username from one source.
+        FailedDigestChecks = "failed_digest_checks",
         /// Changes that wait for the writer.
         CommitQueue = "commit_queue",
         /// Calls to a carrier under way.
@@ -151,7 +169,28 @@ values! {
     }
 }
 
+impl VersionAge {
+    /// The age of what became active so long ago. A clock that was set back makes it new.
+    pub fn of(seconds: i64) -> Self {
+        match seconds {
+            ..600 => Self::Under10Minutes,
+            600..3_600 => Self::Under1Hour,
+            3_600..86_400 => Self::Under1Day,
+            86_400.. => Self::Older,
+        }
+    }
+}
+
 impl SecretVersion {
+    /// How old such a version can be.
+    pub(super) fn ages(self) -> &'static [VersionAge] {
+        use VersionAge::{None, Older, Under1Day, Under1Hour, Under10Minutes};
+        match self {
+            Self::Active => &[Under10Minutes, Under1Hour, Under1Day, Older],
+            Self::None => &[None],
+        }
+    }
+
     /// How a check against such a version can end.
     pub(super) fn outcomes(self) -> &'static [DigestCheck] {
         use DigestCheck::{Damaged, Disabled, Unknown, Valid, Wrong};

@@ -376,7 +376,25 @@ impl Workload {
             ..VerifySipDigestRequest::default()
         };
         let result = self.clients.uses.verify_sip_digest(request).await;
-        self.bad("a password as response", Code::InvalidArgument, result)
+        self.bad("a password as response", Code::InvalidArgument, result)?;
+        let source = self.password("a password as source");
+        let request = VerifySipDigestRequest {
+            parent: PARENT.to_owned(),
+            username: "desk-0".to_owned(),
+            realm: REALM.to_owned(),
+            method: "REGISTER".to_owned(),
+            uri: format!("sip:{REALM}"),
+            nonce: "n0nce".to_owned(),
+            response: "0".repeat(32),
+            source,
+            ..VerifySipDigestRequest::default()
+        };
+        for _ in 0..10 {
+            let result = self.clients.uses.verify_sip_digest(request.clone()).await;
+            self.good("VerifySipDigest", result)?;
+        }
+        let result = self.clients.uses.verify_sip_digest(request).await;
+        self.bad("a password as source", Code::ResourceExhausted, result)
     }
 
     async fn wrong_passwords(&mut self) -> Result<(), String> {

@@ -11,12 +11,12 @@ use zeroize::Zeroizing;
 use super::exposition::Metrics;
 use super::http::{get, metrics};
 use super::{LISTENS, vault, whole};
-use crate::credentials::{create, rotate, update};
+use crate::credentials::{create, rotate, update, verifies};
 use crate::providers::{SID, TOKEN, create_provider, update_token};
 use crate::support::fake_twilio::{FakeTwilio, Fault};
 use crate::support::process::{Process, run};
 use crate::support::raw::{Raw, framed};
-use crate::support::{Clients, channel, exposed, md5_response};
+use crate::support::{Clients, channel, exposed, md5_response, outcome};
 
 const USERNAME: &str = "canary-username";
 const REALM: &str = "canary.realm.test";
@@ -75,6 +75,11 @@ impl World {
     }
 
     async fn verifies(&self, username: &str, password: &str) -> bool {
+        self.verify(username, password, "").await == "true"
+    }
+
+    /// Whether it is valid, or how it was refused.
+    async fn verify(&self, username: &str, password: &str, source: &str) -> String {
         let request = VerifySipDigestRequest {
             parent: "accounts/dev".to_owned(),
             username: username.to_owned(),
@@ -83,10 +88,13 @@ impl World {
             uri: format!("sip:{REALM}"),
             nonce: "n0nce".to_owned(),
             response: md5_response(username, REALM, password, "n0nce"),
+            source: source.to_owned(),
             ..VerifySipDigestRequest::default()
         };
-        let answer = self.clients().uses.verify_sip_digest(request).await.unwrap();
-        answer.into_inner().valid
+        match self.clients().uses.verify_sip_digest(request).await {
+            Ok(answer) => answer.into_inner().valid.to_string(),
+            refused => outcome(&refused),
+        }
     }
 
     async fn provider(&self) -> String {
@@ -113,7 +121,8 @@ async fn digest_checks_are_counted_by_outcome_and_version() {
 
     let metrics = world.metrics().await;
     let checks = |outcome, version| {
-        let labels = [("outcome", outcome), ("version", version)];
+        let age = if version == "none" { "none" } else { "under_10m" };
+        let labels = [("outcome", outcome), ("version", version), ("age", age)];
         whole(metrics.value("credvault_digest_checks_total", &labels))
     };
     assert_eq!(checks("valid", "active"), 3);
@@ -131,6 +140,48 @@ async fn digest_checks_are_counted_by_outcome_and_version() {
     assert_eq!(whole(metrics.value("grpc_server_handling_seconds_count", &rpc)), 7);
     let ok = [rpc[0], rpc[1], rpc[2], ("grpc_code", "OK")];
     assert_eq!(whole(metrics.value("grpc_server_handled_total", &ok)), 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks_beyond_the_limit_are_counted_as_refused() {
+    let world = World::start(&[("CREDVAULT_LIMITS_FAILED_DIGEST_CHECKS", "2")]).await;
+    let (_, password) = world.credential().await;
+    for username in [USERNAME, "nobody"] {
+        for expected in ["false", "false", "ResourceExhausted RATE_LIMITED retry "] {
+            let found = world.verify(username, "wrong", "192.0.2.1").await;
+            assert!(found.starts_with(expected), "{found}");
+        }
+    }
+    assert_eq!(world.verify(USERNAME, &password, "192.0.2.2").await, "true");
+    let limit = [("limit", "failed_digest_checks")];
+    assert_eq!(world.count("credvault_refused_calls_total", &limit).await, 2);
+    let refused = world.count("credvault_digest_checks_total", &[("outcome", "wrong")]).await;
+    assert_eq!(refused, 2, "what was refused was not checked");
+}
+
+#[tokio::test]
+async fn digest_checks_are_counted_by_the_age_of_the_password() {
+    // In this process, where the clock can be moved and others count as well: more than before.
+    let (vault, operations) = vault().await;
+    let clients = vault.acme().await;
+    let (_, issued) = clients.create(create("ageing")).await.unwrap();
+    let password = issued.unwrap().password;
+    let (minute, hour) = (jiff::SignedDuration::from_mins(1), jiff::SignedDuration::from_hours(1));
+    for (age, then) in [
+        ("under_10m", minute * 10),
+        ("under_1h", minute * 50),
+        ("under_1d", hour * 23),
+        ("older", hour),
+    ] {
+        let labels = [("outcome", "valid"), ("version", "active"), ("age", age)];
+        let counted = async || {
+            whole(metrics(operations).await.value("credvault_digest_checks_total", &labels))
+        };
+        let before = counted().await;
+        assert!(verifies(&clients, "ageing", &password).await);
+        assert!(counted().await > before, "{age}");
+        vault.clock.advance(then);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -190,7 +190,7 @@ async fn call_everything(vault: &Vault, image: &Image) -> Result<Outcome, String
 
     let mut outcome = Outcome::Right;
     for claim in &image.claims {
-        let found = vault.verify_sip_digest(&verify, &claim.digest, &claim.response).await;
+        let found = vault.verify_sip_digest(&verify, &claim.digest, &claim.response, None).await;
         outcome = outcome.max(judge(claim, found)?);
     }
     outcome = outcome.max(read_everything(vault, &caller, &acme).await?);
@@ -203,10 +203,12 @@ async fn call_everything(vault: &Vault, image: &Image) -> Result<Outcome, String
         Ok((_, issued)) => {
             let password = exposed(&issued.into_parts().0);
             let claim = Claim::new(USERS[0], USERS[0], &password);
-            let found = vault.verify_sip_digest(&verify, &claim.digest, &claim.response).await;
+            let found =
+                vault.verify_sip_digest(&verify, &claim.digest, &claim.response, None).await;
             outcome = outcome.max(judge(&claim, found)?);
             let old = &image.claims[0];
-            if let Ok(Some(_)) = vault.verify_sip_digest(&verify, &old.digest, &old.response).await
+            if let Ok(Some(_)) =
+                vault.verify_sip_digest(&verify, &old.digest, &old.response, None).await
             {
                 return Err("a replaced password was accepted".to_owned());
             }
