@@ -14,7 +14,7 @@ pub enum Defect {
     SwallowSync,
     /// What a crash left unsynced is answered by. Caught by the power-loss images.
     UnsettledStart,
-    /// What is known of callers is not forgotten when it changes. Caught by the matrix of access.
+    /// What is known of callers is not forgotten when it changes. Caught by the contract of stores.
     RememberRevoked,
     /// The schema is brought up to date before it is known whether the vault may be opened. Caught by the refusals.
     EarlyMigration,
