@@ -42,7 +42,10 @@ impl Algorithm {
                 }
                 hash.update(part.as_bytes());
             }
-            Zeroizing::new(hex::encode(hash.finalize()))
+            let hash = hash.finalize();
+            let mut digits = vec![0; 2 * hash.len()];
+            hex::encode_to_slice(hash, &mut digits).expect("two digits a byte");
+            Zeroizing::new(String::from_utf8(digits).expect("digits are ASCII"))
         }
         match self {
             Self::Md5 => digest::<Md5>(parts),

@@ -49,7 +49,7 @@ impl TokenId {
 
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        f.write_str(text_of(&mut [0; 24], &self.0))
     }
 }
 
@@ -122,14 +122,14 @@ impl ApiToken {
         let mut token = Self { id: TokenId([0; 12]), secret: Zeroizing::new([0; 32]) };
         hex::decode_to_slice(id, &mut token.id.0).map_err(|_| SHAPE)?;
         hex::decode_to_slice(secret, token.secret.as_mut_slice()).map_err(|_| SHAPE)?;
-        if checksum(body) == sum { Ok(token) } else { Err(SHAPE) }
+        if checksum(body, &mut [0; 8]) == sum { Ok(token) } else { Err(SHAPE) }
     }
 
     /// The token as text, to hand to its holder once.
     pub fn to_text(&self) -> SecretText {
         let secret = Zeroizing::new(hex::encode(self.secret.as_slice()));
         let body = Zeroizing::new(format!("cv1_{}_{}", self.id, *secret));
-        SecretText::new(format!("{}_{}", *body, checksum(&body)))
+        SecretText::new(format!("{}_{}", *body, checksum(&body, &mut [0; 8])))
     }
 
     /// The secret part, to be hashed.
@@ -138,10 +138,15 @@ impl ApiToken {
     }
 }
 
-fn checksum(body: &str) -> String {
-    let mut digits = hex::encode(Sha256::digest(body.as_bytes()));
-    digits.truncate(8);
-    digits
+fn checksum<'a>(body: &str, digits: &'a mut [u8; 8]) -> &'a str {
+    let hash = Sha256::digest(body.as_bytes());
+    text_of(digits, hash.first_chunk::<4>().expect("a hash of 32 bytes has four"))
+}
+
+/// Hexadecimal digits without an allocation: every call asks for some.
+fn text_of<'a>(digits: &'a mut [u8], bytes: &[u8]) -> &'a str {
+    hex::encode_to_slice(bytes, digits).expect("two digits a byte");
+    str::from_utf8(digits).expect("digits are ASCII")
 }
 
 #[cfg(test)]

@@ -7,10 +7,15 @@ use std::marker::PhantomData;
 
 use prost::Message;
 use tonic::Status;
-use tonic::codec::{DecodeBuf, Decoder};
+use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
 use tonic_prost::ProstEncoder;
 
 use super::status;
+
+/// Most messages are far smaller than the 8 KiB that tonic takes for each, and every free zeroes what was taken.
+fn buffers() -> BufferSettings {
+    BufferSettings::new(1024, 32 * 1024)
+}
 
 /// Encodes `T`, decodes `U`.
 #[derive(Debug)]
@@ -33,7 +38,7 @@ where
     type Decoder = StrictDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstEncoder::default()
+        ProstEncoder::new(buffers())
     }
 
     fn decoder(&mut self) -> Self::Decoder {
@@ -53,5 +58,9 @@ impl<U: Message + Default + 'static> Decoder for StrictDecoder<U> {
         U::decode(buffer)
             .map(Some)
             .map_err(|_| status::malformed_message("the message does not decode as its type"))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffers()
     }
 }

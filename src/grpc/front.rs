@@ -13,12 +13,10 @@ use futures_util::FutureExt as _;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::{Code, Status};
-use tower::ServiceExt as _;
 
 use super::frame::{Checked, Messages};
-use super::{measure, status};
+use super::{Services, measure, status};
 use crate::access::spiffe::Workload;
 use crate::access::{self, Caller};
 use crate::telemetry::metrics::{self, AuthenticationFailure};
@@ -47,12 +45,12 @@ pub struct Peer {
 #[expect(missing_debug_implementations, reason = "holds a vault")]
 pub struct Front {
     vault: Arc<Vault>,
-    routes: Routes,
+    services: Arc<Services>,
 }
 
 impl Front {
-    pub(super) fn new(vault: Arc<Vault>, routes: Routes) -> Self {
-        Self { vault, routes }
+    pub(super) fn new(vault: Arc<Vault>, services: Services) -> Self {
+        Self { vault, services: Arc::new(services) }
     }
 
     /// Answers one call from `peer`.
@@ -93,14 +91,11 @@ impl Front {
         let caller =
             if open { None } else { Some(self.authenticate(request.headers(), peer).await?) };
 
-        let mut request = request.map(|body| Body::new(Checked::new(body, messages)));
+        let mut request = request.map(|body| Checked::new(body, messages));
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
         }
-        let response = match self.routes.oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        };
+        let response = self.services.answer(request).await;
         if foreign && code(&response) == Code::Internal {
             return Err(status::malformed_message("the message does not decode as its type"));
         }
