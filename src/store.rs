@@ -211,27 +211,6 @@ impl Write {
         matches!(self.change, Change::AuditOnly)
     }
 
-    /// Whether it may change who may call, and what they may do.
-    fn concerns_callers(&self) -> bool {
-        match self.change {
-            Change::CreateAccount(_)
-            | Change::SetAccountDisabled { .. }
-            | Change::DeleteAccount(_)
-            | Change::CreateApiToken { .. }
-            | Change::RevokeApiToken { .. }
-            | Change::SetRoleBinding { .. }
-            | Change::DeleteRoleBinding { .. } => true,
-            Change::AuditOnly
-            | Change::CreateCredential(_)
-            | Change::ReplaceCredential { .. }
-            | Change::DeleteCredential(_)
-            | Change::CreateProvider(_)
-            | Change::ReplaceProvider { .. }
-            | Change::RecordVerification(_)
-            | Change::DeleteProvider(_) => false,
-        }
-    }
-
     /// The record of a refusal: it changes nothing but the chain.
     pub fn refusal(chain: Chain, entry: audit::Entry) -> Self {
         let record = Record::Audit(Box::new(entry));

@@ -12,7 +12,7 @@ use crate::access::Standing;
 use crate::access::api_token::TokenId;
 use crate::access::spiffe::SpiffeId;
 use crate::defect::{Defect, planted};
-use crate::store::{Error, StoredApiToken};
+use crate::store::{Change, Error, StoredApiToken};
 
 /// Tokens, and as many workloads, that are remembered. One more, and all of them are read again.
 const MOST: usize = 4096;
@@ -51,6 +51,27 @@ impl Known {
         }
         self.tokens.forget();
         self.workloads.forget();
+    }
+}
+
+/// Whether a change may be one of who may call, and of what callers may do.
+pub(super) fn concerns_callers(change: &Change) -> bool {
+    match change {
+        Change::CreateAccount(_)
+        | Change::SetAccountDisabled { .. }
+        | Change::DeleteAccount(_)
+        | Change::CreateApiToken { .. }
+        | Change::RevokeApiToken { .. }
+        | Change::SetRoleBinding { .. }
+        | Change::DeleteRoleBinding { .. } => true,
+        Change::AuditOnly
+        | Change::CreateCredential(_)
+        | Change::ReplaceCredential { .. }
+        | Change::DeleteCredential(_)
+        | Change::CreateProvider(_)
+        | Change::ReplaceProvider { .. }
+        | Change::RecordVerification(_)
+        | Change::DeleteProvider(_) => false,
     }
 }
 

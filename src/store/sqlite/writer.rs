@@ -19,7 +19,7 @@ use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::oneshot;
 
 use super::checkpoint::Notes;
-use super::known::Known;
+use super::known::{self, Known};
 use super::room::Room;
 use super::{files, write};
 use crate::clock::Clock;
@@ -168,7 +168,7 @@ fn commit(connection: &Connection, mut jobs: Vec<Job>, beside: &Beside) {
     let transacted = transact(connection, &jobs, beside.clock.as_ref());
     metrics::committed(jobs.len(), began.elapsed(), transacted.is_ok());
     // Before any answer, and also when the outcome is unknown.
-    if jobs.iter().any(|job| job.write.concerns_callers()) {
+    if jobs.iter().any(|job| known::concerns_callers(&job.write.change)) {
         beside.known.forget();
     }
     match transacted {
