@@ -271,8 +271,10 @@ pub type Source = Box<dyn std::error::Error + Send + Sync>;
 pub struct Page<T> {
     /// At most as many as were asked for, and at most about 768 KiB.
     pub items: Vec<T>,
-    /// Whether there are more behind the last.
+    /// Whether there may be more.
     pub more: bool,
+    /// Where the search for more goes on, if not behind the last item: it may end before it has found enough.
+    pub reached: Option<String>,
 }
 
 /// The vault's memory. Every method is atomic; reads see every write that was acknowledged.

@@ -11,6 +11,7 @@ mod access;
 mod checkpoint;
 mod files;
 mod known;
+mod list;
 mod place;
 mod read;
 mod room;
@@ -293,7 +294,7 @@ impl Store for SqliteStore {
     ) -> Result<Page<Credential>, Error> {
         let account = scope.account().clone();
         self.scan(move |connection| {
-            read::list_credentials(connection, &account, &filter, after.as_deref(), limit)
+            list::list_credentials(connection, &account, &filter, after.as_deref(), limit)
         })
         .await
     }

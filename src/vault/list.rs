@@ -145,9 +145,10 @@ impl Vault {
         page: Page<T>,
         position: impl Fn(&T) -> String,
     ) -> Result<Listed<T>, Error> {
-        let next_page_token = match page.items.last() {
-            Some(last) if page.more => {
-                self.sealer.seal_page_token(&binding(scope, request), &position(last))?
+        let reached = page.reached.or_else(|| page.items.last().map(position));
+        let next_page_token = match reached {
+            Some(reached) if page.more => {
+                self.sealer.seal_page_token(&binding(scope, request), &reached)?
             }
             _ => String::new(),
         };

@@ -15,6 +15,7 @@ use tonic::Status;
 
 use crate::credentials::{create, rotate};
 use crate::providers::{SID, TOKEN, TOKEN_2, create_provider};
+use crate::support::database::alter;
 use crate::support::{Clients, TestVault, channel, outcome};
 
 const BAD_TOKEN: &str = "InvalidArgument INVALID_FIELD page_token";
@@ -221,6 +222,56 @@ async fn filters_find_exactly_what_they_say() {
             assert_eq!(ids(&acme, request).await, expected, "case {number}");
         }
     }
+}
+
+/// Copies of the one credential and of its audit entry, 9,000 of each.
+const MANY: &str = "
+    WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 9000)
+    INSERT INTO credential SELECT account, format('id-%05d', n), randomblob(16), 'user-' || n, realm, enabled,
+        description, labels, version, revision, create_time, update_time, rotate_time, sealed
+    FROM n, credential;
+    WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 9000)
+    INSERT INTO audit_entry SELECT chain, sequence + n, previous_hash, hash, time, principal, peer, method, 'other',
+        outcome, version_before, version_after, detail, request_id, reason
+    FROM n, audit_entry WHERE method = 'CreateCredential';
+    UPDATE credential SET labels = '{\"site\":\"berlin\"}' WHERE id = 'id-08000';
+    UPDATE audit_entry SET resource = 'accounts/acme/credentials/gone' WHERE sequence = 8000;";
+
+#[tokio::test]
+async fn a_page_ends_without_a_find_when_it_has_looked_at_enough() {
+    let vault = TestVault::start().await;
+    vault.acme().await.create(with_id("id-00000", "user-0")).await.unwrap();
+    let vault = vault.restart_after(|database| alter(database, MANY)).await;
+    let acme = vault.acme().await;
+
+    let labels = BTreeMap::from([("site".to_owned(), "berlin".to_owned())]);
+    let request = filtered(CredentialFilter { labels, ..Default::default() });
+    let first = page(&acme, request.clone()).await.unwrap();
+    assert_eq!(first.credentials.len(), 0);
+    assert!(!first.next_page_token.is_empty());
+    assert_eq!(ids(&acme, request).await, ["id-08000"]);
+    let prefix =
+        |text: &str| CredentialFilter { username_prefix: text.to_owned(), ..Default::default() };
+    assert_eq!(ids(&acme, filtered(prefix("user-"))).await.len(), 9001);
+    assert_eq!(ids(&acme, filtered(prefix("user-80"))).await.len(), 111);
+
+    let mut request = ListAuditEntriesRequest {
+        parent: "accounts/acme".to_owned(),
+        filter: Some(AuditFilter { resource: "accounts/acme/credentials/gone".to_owned() }),
+        ..Default::default()
+    };
+    let mut found = Vec::new();
+    for turn in 0.. {
+        let page =
+            acme.audit.clone().list_audit_entries(request.clone()).await.unwrap().into_inner();
+        assert!(turn > 0 || page.entries.is_empty(), "too early for a find");
+        found.extend(page.entries.iter().map(|entry| entry.sequence));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    assert_eq!(found, [8000]);
 }
 
 #[tokio::test]

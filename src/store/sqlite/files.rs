@@ -17,10 +17,11 @@ use crate::defect::{Defect, planted};
 use crate::store::{Identity, OpenError};
 
 /// One migration a file, applied in order and never changed once released.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("0001_foundation.sql"),
     include_str!("0002_verifications.sql"),
     include_str!("0003_access.sql"),
+    include_str!("0004_lists.sql"),
 ];
 
 /// Below it, two connections in WAL mode can lose committed writes (sqlite.org/wal.html#walresetbug).
@@ -209,7 +210,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Applies the migrations after `version`, each in a transaction of its own.
-fn migrate(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {
+pub(super) fn migrate(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {
     for (next, migration) in (1_i64..).zip(MIGRATIONS).filter(|(next, _)| *next > version) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 use crate::access::AccountScope;
 use crate::account::Account;
 use crate::audit::{ACCEPT_CLOCK, Actor, Entry, Link, Linked};
-use crate::credential::{Credential, CredentialFilter, Description, Labels, Realm, Username};
+use crate::credential::{Credential, Description, Labels, Realm, Username};
 use crate::crypto::{Sealed, SealedRoot};
 use crate::name::{CredentialName, ProviderName, ResourceId, Uid};
 use crate::provider::{DisplayName, Provider, ProviderFilter};
@@ -15,6 +15,10 @@ use crate::store::{Done, Identity, OnceKey, Page, StoredCredential, StoredProvid
 
 /// A page ends early at this size, so that an answer stays below 1 MiB.
 const PAGE_BYTES: usize = 768 * 1024;
+
+/// Rows that the search for a page looks at, at the most: so a page takes as long among millions as among thousands,
+/// and may hold few of what it was asked for (docs/adr/0024).
+pub(super) const LOOKED_AT: usize = 4_000;
 
 pub(super) type Result<T> = rusqlite::Result<T>;
 
@@ -38,9 +42,9 @@ macro_rules! credential_columns {
     };
 }
 
-const CREDENTIAL: &str = credential_columns!();
+pub(super) const CREDENTIAL: &str = credential_columns!();
 
-fn credential_row(row: &Row<'_>, account: &Account) -> Result<Credential> {
+pub(super) fn credential_row(row: &Row<'_>, account: &Account) -> Result<Credential> {
     Ok(Credential {
         name: CredentialName { account: account.id.clone(), id: resource_id(row, 0)? },
         uid: uid(row, 1)?,
@@ -105,41 +109,6 @@ pub(super) fn credential_by_username(
             return Err(wrong(2, "the username that the index has for this row"));
         }
         Ok(stored)
-    })
-}
-
-pub(super) fn list_credentials(
-    connection: &Connection,
-    account: &Account,
-    filter: &CredentialFilter,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Page<Credential>> {
-    let sql = format!(
-        "SELECT {CREDENTIAL} FROM credential WHERE account = ?1 AND id > ?2
-        AND (?3 IS NULL OR enabled = ?3)
-        AND (?4 IS NULL OR realm = ?4)
-        AND (?5 IS NULL OR substr(username, 1, length(?5)) = ?5)
-        AND (?6 IS NULL OR rotate_time < ?6)
-        AND NOT EXISTS (SELECT 1 FROM json_each(?7) AS wanted WHERE NOT EXISTS (
-            SELECT 1 FROM json_each(credential.labels) AS had
-            WHERE had.key = wanted.key AND had.value = wanted.value))
-        ORDER BY id"
-    );
-    let labels = serde_json::to_string(filter.labels.as_map()).map_err(not_sql)?;
-    let arguments = params![
-        account.uid.as_bytes(),
-        after.unwrap_or_default(),
-        filter.enabled,
-        filter.realm.as_ref().map(Realm::as_str),
-        filter.username_prefix.as_ref().map(Username::as_str),
-        filter.rotated_before.map(Timestamp::as_microsecond),
-        labels,
-    ];
-    page(connection, &sql, arguments, limit, |row| {
-        let credential = credential_row(row, account)?;
-        let size = text_size(row, &[0, 2, 3, 5, 6])? + 16 * credential.labels.as_map().len();
-        Ok((credential, size))
     })
 }
 
@@ -220,9 +189,14 @@ pub(super) fn list_audit_entries(
     let sql =
         "SELECT sequence, previous_hash, hash, time, principal, peer, method, resource, outcome,
         version_before, version_after, detail, request_id, reason FROM audit_entry
-        WHERE chain = ?1 AND sequence > ?2 AND (?3 IS NULL OR resource = ?3) ORDER BY sequence";
+        WHERE chain = ?1 AND sequence > ?2 ORDER BY sequence";
     let after = i64::try_from(after).unwrap_or(i64::MAX);
-    page(connection, sql, params![chain.as_bytes(), after, resource], limit, |row| {
+    let position = |row: &Row<'_>| Ok(count(row, 0)?.to_string());
+    let bounds = (limit, LOOKED_AT);
+    search(connection, sql, params![chain.as_bytes(), after], bounds, position, |row| {
+        if resource.is_some_and(|wanted| row.get_ref(7).is_ok_and(|is| is.as_str() != Ok(wanted))) {
+            return Ok(None);
+        }
         let linked = Linked {
             link: link(row)?,
             entry: Entry {
@@ -238,7 +212,7 @@ pub(super) fn list_audit_entries(
                 reason: row.get(13)?,
             },
         };
-        Ok((linked, text_size(row, &[4, 5, 6, 7, 8, 11, 12, 13])?))
+        Ok(Some((linked, text_size(row, &[4, 5, 6, 7, 8, 11, 12, 13])?)))
     })
 }
 
@@ -312,20 +286,44 @@ pub(super) fn page<T>(
     limit: usize,
     read: impl Fn(&Row<'_>) -> Result<(T, usize)>,
 ) -> Result<Page<T>> {
+    let bounds = (limit, usize::MAX);
+    let nowhere = |_: &Row<'_>| Ok(String::new());
+    search(connection, sql, arguments, bounds, nowhere, |row| read(row).map(Some))
+}
+
+/// As [`page`], of the rows for which `read` returns something; it ends when it has looked at as many as the second
+/// bound says, and tells the `position` that it reached.
+pub(super) fn search<T>(
+    connection: &Connection,
+    sql: &str,
+    arguments: impl Params,
+    (limit, most): (usize, usize),
+    position: impl Fn(&Row<'_>) -> Result<String>,
+    read: impl Fn(&Row<'_>) -> Result<Option<(T, usize)>>,
+) -> Result<Page<T>> {
     /// Numbers, times and framing of one item on the wire, at the most.
     const FIXED: usize = 320;
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(arguments)?;
     let (mut items, mut bytes) = (Vec::new(), 0);
+    let (mut looked_at, mut reached) = (0, None);
     while let Some(row) = rows.next()? {
-        let (item, size) = read(row)?;
-        bytes += size + FIXED;
-        if items.len() == limit || (bytes > PAGE_BYTES && !items.is_empty()) {
-            return Ok(Page { items, more: true });
+        if looked_at == most {
+            return Ok(Page { items, more: true, reached });
         }
-        items.push(item);
+        if let Some((item, size)) = read(row)? {
+            bytes += size + FIXED;
+            if items.len() == limit || (bytes > PAGE_BYTES && !items.is_empty()) {
+                return Ok(Page { items, more: true, reached: None });
+            }
+            items.push(item);
+        }
+        looked_at += 1;
+        if looked_at == most {
+            reached = Some(position(row)?);
+        }
     }
-    Ok(Page { items, more: false })
+    Ok(Page { items, more: false, reached: None })
 }
 
 pub(super) fn text_size(row: &Row<'_>, columns: &[usize]) -> Result<usize> {

@@ -134,5 +134,9 @@ pub(super) fn providers_between(
         });
         Ok((found.ok(), 0))
     })
-    .map(|page| Page { items: page.items.into_iter().flatten().collect(), more: page.more })
+    .map(|page| Page {
+        items: page.items.into_iter().flatten().collect(),
+        more: page.more,
+        reached: None,
+    })
 }

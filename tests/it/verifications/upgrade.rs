@@ -9,8 +9,11 @@ use crate::providers::{SID, TOKEN, TOKEN_2, create_provider, display_name};
 use crate::support::database::alter;
 use crate::support::{Clients, TestVault, channel};
 
-/// Takes back what 0003 and 0002 changed, and what the first version did not write.
+/// Takes back what 0004, 0003 and 0002 changed, and what the first version did not write.
 const AS_BEFORE: &str = "
+    DROP INDEX credential_by_realm;
+    DROP INDEX credential_by_username;
+    DROP INDEX credential_disabled;
     DROP INDEX api_token_by_account;
     ALTER TABLE api_token DROP COLUMN account;
     ALTER TABLE api_token DROP COLUMN display_name;
