@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::account::Account;
 use crate::audit::Actor;
+use crate::defect::{Defect, planted};
 use crate::name::{OwnerName, ResourceId};
 
 pub use scope::{
@@ -199,10 +200,12 @@ fn member<A: Action>(caller: &Caller, account: &ResourceId) -> Result<Account, D
         .standing
         .memberships
         .iter()
-        .find(|membership| membership.account.id == *account)
+        .find(|membership| membership.account.id == *account || planted_any::<A>())
         .ok_or(Denied::NotMember)?;
     let account = &membership.account;
-    let may = |role: &Role| *role != Role::Operator && A::ROLES.contains(role);
+    let may = |role: &Role| {
+        *role != Role::Operator && (A::ROLES.contains(role) || planted_may::<A>(*role))
+    };
     if !membership.roles.iter().any(may) {
         return Err(Denied::RoleMissing(Box::new(account.clone())));
     }
@@ -210,6 +213,15 @@ fn member<A: Action>(caller: &Caller, account: &ResourceId) -> Result<Account, D
         return Err(Denied::AccountDisabled(Box::new(account.clone())));
     }
     Ok(account.clone())
+}
+
+/// The planted defects that the authorization matrix must find.
+fn planted_any<A: Action>() -> bool {
+    planted(Defect::SkipScope) && A::METHOD == GetProvider::METHOD
+}
+
+fn planted_may<A: Action>(role: Role) -> bool {
+    planted(Defect::WrongRole) && A::METHOD == RotateCredential::METHOD && role == Role::Reader
 }
 
 #[cfg(test)]

@@ -30,6 +30,14 @@ pub enum Defect {
     TrustRefused,
     /// All providers that are due are verified at once. Caught by the schedule harness.
     HurriedSchedule,
+    /// One RPC answers from the caller's own account, whichever is named. Caught by the authorization matrix.
+    SkipScope,
+    /// A reader may rotate. Caught by the authorization matrix.
+    WrongRole,
+    /// An account of others is told apart from none. Caught by the authorization matrix.
+    TellForeign,
+    /// A refused call has done its work all the same. Caught by the authorization matrix.
+    ActBeforeRefusal,
     /// A path that nobody knows becomes the label of a metric. Caught by the scan of the metrics.
     LabelPaths,
 }
@@ -50,6 +58,10 @@ impl Defect {
             Self::TrustDamaged => "trust-damaged",
             Self::TrustRefused => "trust-refused",
             Self::HurriedSchedule => "hurried-schedule",
+            Self::SkipScope => "skip-scope",
+            Self::WrongRole => "wrong-role",
+            Self::TellForeign => "tell-foreign",
+            Self::ActBeforeRefusal => "act-before-refusal",
             Self::LabelPaths => "label-paths",
         }
     }

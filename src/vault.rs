@@ -34,12 +34,13 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::access::{
-    self, AccountScope, Action, Authorized, Caller, CreateApiToken, Denied, LocalOperator,
-    OperatorScope, OwnerScope, Scope,
+    self, AccountScope, Action, Authorized, Caller, CreateApiToken, Denied, DisableAccount,
+    LocalOperator, OperatorScope, OwnerScope, Scope,
 };
 use crate::audit::{self, Chain, Entry};
 use crate::clock::Clock;
 use crate::crypto::{Field, Place, Sealer};
+use crate::defect::{Defect, planted};
 use crate::name::{OwnerName, ResourceId, Uid};
 use crate::provider::{Kind, Refusal};
 use crate::store::{self, Store, Write};
@@ -184,7 +185,28 @@ impl Vault {
             },
         )
         .await;
-        error
+        self.planted_refusal(method, resource, error).await
+    }
+
+    /// The planted defects that the authorization matrix must find.
+    async fn planted_refusal(&self, method: &str, resource: &str, error: Error) -> Error {
+        let (tell, act) = (planted(Defect::TellForeign), planted(Defect::ActBeforeRefusal));
+        if !tell && !act {
+            return error;
+        }
+        let scope = LocalOperator::beside_the_store().scope::<DisableAccount>();
+        let id = resource.split('/').nth(1).and_then(|id| ResourceId::parse(id).ok());
+        let Some(id) = id else { return error };
+        let Ok(Some(account)) = self.store.account(&scope, &id).await else { return error };
+        match error {
+            Error::NotFound { name } if tell => Error::NotFound { name: format!("{name} ") },
+            error => {
+                if act && method == DisableAccount::METHOD {
+                    self.disable_account(&scope, &account.id, &Intent::default()).await.ok();
+                }
+                error
+            }
+        }
     }
 
     /// Records that the clock was wrong when entries up to `newest` were made, and that it is right now.

@@ -33,7 +33,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("provider", "account name secret"),
     ("digest", "credential name secret"),
     ("audit", "account name"),
-    ("access", "account credential provider name secret audit"),
+    ("access", "account credential provider name secret audit defect"),
     ("crypto", "secret account name defect"),
     ("upstream", "secret provider name clock telemetry::metrics defect"),
     (

@@ -13,7 +13,7 @@ use credvault::grpc::proto::{
     RotateCredentialRequest, UpdateTokenRequest, VerifyProviderRequest, VerifySipDigestRequest,
 };
 
-use crate::access::rpcs;
+use crate::authorization::{Rpc, rpcs};
 use crate::credentials::{create, create_with, delete, rotate, set_password, update};
 use crate::providers::{
     SID, TOKEN, create_provider, delete as delete_provider, display_name, update_token,
@@ -522,7 +522,7 @@ async fn every_bad_input_has_its_answer_and_changes_nothing() {
         let found = outcome(&call.send(&acme).await);
         assert_eq!(found, expected, "case {number}: {method}: {what}");
     }
-    for (method, path) in rpcs() {
+    for Rpc { method, path, .. } in rpcs() {
         assert!(met.contains(method.as_str()), "{method} has no case");
         let refused = raw(&vault, &token, &path, &[0xff, 0xfe]).await;
         assert_eq!(outcome(&refused), "InvalidArgument MALFORMED_MESSAGE", "{method}");

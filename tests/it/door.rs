@@ -1,6 +1,6 @@
 //! The door: who gets in over TLS, over a Unix socket, and how many.
 
-mod certificates;
+pub(crate) mod certificates;
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
@@ -27,7 +27,7 @@ const UNAUTHENTICATED: &str = "Unauthenticated UNAUTHENTICATED";
 const NOT_FOUND: &str = "NotFound NOT_FOUND";
 const EDGE: &str = "spiffe://example.org/edge/one";
 
-/// A vault behind TLS that trusts one authority for `example.org` and one for `other.org`.
+/// A vault as [`guarded`] makes it, with its authorities.
 struct Guarded {
     vault: TestVault,
     server: Authority,
@@ -40,19 +40,7 @@ impl Guarded {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let [server, ours, others] = [(); 3].map(|()| Authority::new());
-        let file = |name: &str| dir.path().join(name);
-        server.write_server(&file("server.pem"), &file("server.key"));
-        std::fs::write(file("ours.pem"), ours.pem()).unwrap();
-        std::fs::write(file("others.pem"), others.pem()).unwrap();
-        let vault = TestVault::start_with(|options, _| {
-            options.tls.tls_cert_file = Some(file("server.pem"));
-            options.tls.tls_key_file = Some(file("server.key"));
-            options.tls.tls_trust_domains = vec![
-                format!("example.org={}", file("ours.pem").display()),
-                format!("other.org={}", file("others.pem").display()),
-            ];
-        })
-        .await;
+        let vault = guarded(dir.path(), &server, [&ours, &others]).await;
         let operator = vault.token("acme", &[Role::AccountAdmin]).await;
         vault.make_operator(&operator).await;
         vault.bind("acme", "spiffe://example.org/edge/*", &[Role::Reader]).await;
@@ -70,8 +58,29 @@ impl Guarded {
     }
 }
 
+/// A vault behind TLS that trusts one authority for `example.org` and one for `other.org`.
+pub(crate) async fn guarded(
+    dir: &Path,
+    server: &Authority,
+    [ours, others]: [&Authority; 2],
+) -> TestVault {
+    let file = |name: &str| dir.join(name);
+    server.write_server(&file("server.pem"), &file("server.key"));
+    std::fs::write(file("ours.pem"), ours.pem()).unwrap();
+    std::fs::write(file("others.pem"), others.pem()).unwrap();
+    TestVault::start_with(|options, _| {
+        options.tls.tls_cert_file = Some(file("server.pem"));
+        options.tls.tls_key_file = Some(file("server.key"));
+        options.tls.tls_trust_domains = vec![
+            format!("example.org={}", file("ours.pem").display()),
+            format!("other.org={}", file("others.pem").display()),
+        ];
+    })
+    .await
+}
+
 /// A channel over TLS. Each call that finds it broken connects again.
-fn encrypted(address: SocketAddr, config: ClientConfig) -> Channel {
+pub(crate) fn encrypted(address: SocketAddr, config: ClientConfig) -> Channel {
     let connector = TlsConnector::from(Arc::new(config));
     let connect = move |_| {
         let connector = connector.clone();

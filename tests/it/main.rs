@@ -12,9 +12,9 @@
     reason = "tests stand outside of the fences: they look at statuses and files, and say what they saw"
 )]
 
-mod access;
 mod accounts;
 mod audit;
+mod authorization;
 mod bad_input;
 mod canary;
 mod cli_providers;

@@ -13,23 +13,23 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 
-pub(super) const TLS_1_3: [&SupportedProtocolVersion; 1] = [&version::TLS13];
-pub(super) const TLS_1_2: [&SupportedProtocolVersion; 1] = [&version::TLS12];
+pub(crate) const TLS_1_3: [&SupportedProtocolVersion; 1] = [&version::TLS13];
+pub(crate) const TLS_1_2: [&SupportedProtocolVersion; 1] = [&version::TLS12];
 
 /// Signs certificates.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     root: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A client's certificate with its key.
-pub(super) struct Leaf {
+pub(crate) struct Leaf {
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = ca();
@@ -37,12 +37,12 @@ impl Authority {
         Self { root, issuer: Issuer::new(params, key) }
     }
 
-    pub(super) fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.root.pem()
     }
 
     /// Writes a certificate for `vault.test` with its key.
-    pub(super) fn write_server(&self, certificate: &Path, key: &Path) {
+    pub(crate) fn write_server(&self, certificate: &Path, key: &Path) {
         let pair = KeyPair::generate().unwrap();
         let params = CertificateParams::new(["vault.test".to_owned()]).unwrap();
         let signed = params.signed_by(&pair, &self.issuer).unwrap();
@@ -52,11 +52,11 @@ impl Authority {
     }
 
     /// A certificate as SPIFFE wants it, with these URIs.
-    pub(super) fn leaf(&self, uris: &[&str]) -> Leaf {
+    pub(crate) fn leaf(&self, uris: &[&str]) -> Leaf {
         self.leaf_with(uris, |_| {})
     }
 
-    pub(super) fn leaf_with(
+    pub(crate) fn leaf_with(
         &self,
         uris: &[&str],
         change: impl FnOnce(&mut CertificateParams),
@@ -66,7 +66,7 @@ impl Authority {
     }
 
     /// One with a DNS name and no URI.
-    pub(super) fn named(&self, name: &str) -> Leaf {
+    pub(crate) fn named(&self, name: &str) -> Leaf {
         self.sign(vec![SanType::DnsName(name.try_into().unwrap())], |_| {})
     }
 
@@ -82,7 +82,7 @@ impl Authority {
     }
 
     /// How a client connects that trusts this authority and shows a certificate, or none.
-    pub(super) fn trusted_with(
+    pub(crate) fn trusted_with(
         &self,
         leaf: Option<&Leaf>,
         versions: &[&'static SupportedProtocolVersion],
@@ -105,24 +105,24 @@ impl Authority {
     }
 }
 
-pub(super) fn ca() -> IsCa {
+pub(crate) fn ca() -> IsCa {
     IsCa::Ca(BasicConstraints::Unconstrained)
 }
 
-pub(super) fn for_servers(params: &mut CertificateParams) {
+pub(crate) fn for_servers(params: &mut CertificateParams) {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
 }
 
-pub(super) fn for_encryption(params: &mut CertificateParams) {
+pub(crate) fn for_encryption(params: &mut CertificateParams) {
     params.key_usages = vec![KeyUsagePurpose::KeyEncipherment];
 }
 
-pub(super) fn ended(params: &mut CertificateParams) {
+pub(crate) fn ended(params: &mut CertificateParams) {
     params.not_before = rcgen::date_time_ymd(2019, 1, 1);
     params.not_after = rcgen::date_time_ymd(2020, 1, 1);
 }
 
-pub(super) fn not_begun(params: &mut CertificateParams) {
+pub(crate) fn not_begun(params: &mut CertificateParams) {
     params.not_before = rcgen::date_time_ymd(2120, 1, 1);
     params.not_after = rcgen::date_time_ymd(2121, 1, 1);
 }

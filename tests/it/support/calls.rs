@@ -1,6 +1,7 @@
 //! Every RPC as a value, and the short way to the answers that tests look at.
 
 use credvault::grpc::proto::*;
+use prost::Message as _;
 use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
 
@@ -23,6 +24,13 @@ macro_rules! calls {
                         let mut client = clients.$service;
                         client.$function(request).await.map(drop)
                     })*
+                }
+            }
+
+            /// The request as it is sent.
+            pub(crate) fn encode(&self) -> Vec<u8> {
+                match self {
+                    $(Self::$rpc(request) => request.encode_to_vec(),)*
                 }
             }
 

@@ -10,9 +10,10 @@ impl TestVault {
     pub(crate) fn state(&self) -> Vec<String> {
         let tables = "SELECT name FROM sqlite_schema
             WHERE type = 'table' AND name <> 'audit_entry' ORDER BY name";
-        let tables = self.query(tables, |row| row.get::<_, String>(0));
+        let file = self.reading();
+        let tables = query(&file, tables, |row| row.get::<_, String>(0));
         let rows = tables.iter().flat_map(|table| {
-            let rows = self.query(&format!("SELECT * FROM {table}"), values);
+            let rows = query(&file, &format!("SELECT * FROM {table}"), values);
             rows.into_iter().map(move |row| format!("{table} {row:?}"))
         });
         rows.collect()
@@ -20,16 +21,23 @@ impl TestVault {
 
     /// The first column of every row.
     pub(crate) fn column<T: rusqlite::types::FromSql>(&self, sql: &str) -> Vec<T> {
-        self.query(sql, |row| row.get(0))
+        query(&self.reading(), sql, |row| row.get(0))
     }
 
-    fn query<T>(&self, sql: &str, read: fn(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
+    fn reading(&self) -> Connection {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let connection = Connection::open_with_flags(self.database(), flags).unwrap();
-        let mut statement = connection.prepare(sql).unwrap();
-        let rows = statement.query_map([], read).unwrap();
-        rows.collect::<Result<_, _>>().unwrap()
+        Connection::open_with_flags(self.database(), flags).unwrap()
     }
+}
+
+fn query<T>(
+    connection: &Connection,
+    sql: &str,
+    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> Vec<T> {
+    let mut statement = connection.prepare(sql).unwrap();
+    let rows = statement.query_map([], read).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
 }
 
 /// Changes the file behind the vault's back.

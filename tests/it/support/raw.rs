@@ -6,10 +6,13 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+
+use super::outcome;
 
 /// Names and values, in their order.
 type Headers = Vec<(String, Vec<u8>)>;
@@ -18,7 +21,8 @@ type Headers = Vec<(String, Vec<u8>)>;
 pub(crate) struct Raw {
     send: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
-    token: String,
+    /// Values of the header `authorization`.
+    authorization: Vec<String>,
 }
 
 /// What came back.
@@ -28,6 +32,8 @@ pub(crate) struct Answer {
     pub(crate) code: Code,
     /// The reason of `ErrorInfo`, or empty.
     pub(crate) reason: String,
+    /// As [`outcome`] puts it.
+    pub(crate) outcome: String,
     /// Headers without the date, data, and trailers: all that a caller can tell answers apart by.
     pub(crate) bytes: (Headers, Vec<u8>, Headers),
 }
@@ -36,8 +42,17 @@ impl Raw {
     pub(crate) async fn connect(address: SocketAddr, token: &str) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let (send, connection) = h2::client::handshake(stream).await.unwrap();
-        Self { send, connection: tokio::spawn(connection), token: token.to_owned() }
+        let token = (!token.is_empty()).then(|| format!("Bearer {token}"));
+        Self::over(stream, token.into_iter().collect()).await.unwrap()
+    }
+
+    /// The same over a stream of any kind, with any values of `authorization`.
+    pub(crate) async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        authorization: Vec<String>,
+    ) -> Result<Self, h2::Error> {
+        let (send, connection) = h2::client::handshake(stream).await?;
+        Ok(Self { send, connection: tokio::spawn(connection), authorization })
     }
 
     /// The head of a good call.
@@ -47,16 +62,22 @@ impl Raw {
             .uri(format!("http://vault.test{path}"))
             .header("te", "trailers")
             .header("content-type", "application/grpc");
-        if !self.token.is_empty() {
-            head = head.header("authorization", format!("Bearer {}", self.token));
+        for value in &self.authorization {
+            head = head.header("authorization", value);
         }
         head.body(()).unwrap()
     }
 
     /// Starts a call and leaves its body open.
     pub(crate) async fn start(&self, head: Request<()>) -> (ResponseFuture, SendStream<Bytes>) {
-        let mut send = self.send.clone().ready().await.unwrap();
-        send.send_request(head, false).unwrap()
+        self.try_start(head).await.unwrap()
+    }
+
+    async fn try_start(
+        &self,
+        head: Request<()>,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        self.send.clone().ready().await?.send_request(head, false)
     }
 
     /// Sends these bytes as a whole body, framed or not.
@@ -65,7 +86,7 @@ impl Raw {
         head: Request<()>,
         body: Vec<u8>,
     ) -> Result<Answer, h2::Error> {
-        let (response, mut stream) = self.start(head).await;
+        let (response, mut stream) = self.try_start(head).await?;
         // The server may have answered already and not care for the rest.
         stream.send_data(body.into(), true).ok();
         answer(response).await
@@ -93,7 +114,9 @@ pub(crate) async fn answer(response: ResponseFuture) -> Result<Answer, h2::Error
         .unwrap_or_else(|| Status::unknown("there is no grpc-status"));
     let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
     let bytes = (plain(&head.headers), data, plain(&trailers));
-    Ok(Answer { http: head.status, code: status.code(), reason, bytes })
+    let code = status.code();
+    let outcome = if code == Code::Ok { "OK".to_owned() } else { outcome(&Err::<(), _>(status)) };
+    Ok(Answer { http: head.status, code, reason, outcome, bytes })
 }
 
 async fn read(body: &mut RecvStream) -> Result<Vec<u8>, h2::Error> {
