@@ -2,6 +2,7 @@
 
 mod client;
 mod dev;
+mod doctor;
 mod init;
 mod providers;
 mod serve;
@@ -24,6 +25,7 @@ First steps:
   credvault init                                          make a vault for real use
   credvault tokens create --account acme --role rotator   let somebody in
   credvault serve                                         take calls
+  credvault doctor                                        is anything unsafe or broken?
   credvault providers list                                see accounts at carriers
   credvault providers verify --all --watch                see whether they work
 
@@ -42,6 +44,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Dev(dev::Args),
+    Doctor(doctor::Args),
     Init(init::Args),
     Providers(providers::Args),
     Serve(serve::Args),
@@ -59,6 +62,7 @@ pub fn run() -> ExitCode {
             let result = runtime.block_on(async {
                 match command {
                     Command::Dev(args) => dev::run(args).await?,
+                    Command::Doctor(args) => return Ok(doctor::run(args).await),
                     Command::Init(args) => init::run(args)?,
                     Command::Providers(args) => return providers::run(args).await,
                     Command::Serve(args) => serve::run(args).await?,

@@ -2,6 +2,7 @@
 
 mod client;
 mod door;
+mod surroundings;
 
 use std::fs::{self, DirBuilder};
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use crate::vault::CallLimits;
 
 pub use client::{ClientOptions, ClientSettings};
 pub use door::{ConnectionLimits, Listen, TlsOptions, TlsSettings};
+pub use surroundings::Surroundings;
 
 /// Where the data lies unless told otherwise.
 const DATA_DIR: &str = "./credvault-data";
@@ -172,6 +174,8 @@ pub enum OpsListen {
 /// What a command works with.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The configuration file, if there is one.
+    pub config_file: Option<PathBuf>,
     /// Folder of the vault's data.
     pub data_dir: PathBuf,
     /// Where the vault is stored.
@@ -260,6 +264,7 @@ impl ServeOptions {
         }
         let tls = door::tls(self.tls, document.tls)?;
         Ok(Settings {
+            config_file: self.store.config,
             data_dir,
             store,
             named_key_file: self.store.key_file.or(key_file),

@@ -4,6 +4,7 @@
 //! spins when file descriptors run out (docs/adr/0003).
 
 mod connections;
+pub mod doctor;
 mod listener;
 mod operations;
 mod process;

@@ -4,6 +4,7 @@
 //! change, its audit entry and its idempotency row, which become durable together or not at all. A new
 //! store is one file, its SQL folder, a line in each match of `location`, and one line in the contract suite.
 
+pub mod inspection;
 mod location;
 mod sqlite;
 

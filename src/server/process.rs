@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, setrlimit, umask};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 /// Closes this process off, before it reads its first secret:
 ///
@@ -20,4 +20,16 @@ pub fn close_off() -> anyhow::Result<()> {
             .context("cannot close the memory to other processes (PR_SET_DUMPABLE)")?;
     }
     Ok(())
+}
+
+/// Whether this process leaves no core.
+pub(super) fn is_closed_off() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, dumpable_behavior};
+        if dumpable_behavior() != Ok(DumpableBehavior::NotDumpable) {
+            return false;
+        }
+    }
+    getrlimit(Resource::Core).current == Some(0)
 }

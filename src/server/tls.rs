@@ -169,6 +169,21 @@ fn check_validity(file: &Path, own: &CertificateDer<'_>, now: Timestamp) -> anyh
     Ok(())
 }
 
+/// When the certificates of these files end, each with what it is. TLS itself does not look at the end of an authority.
+pub(super) fn ends(settings: &TlsSettings) -> Vec<(String, Timestamp)> {
+    let TlsSettings { cert_file, trust_domains, key_file: _ } = settings;
+    let own = std::iter::once(("tls.cert_file", cert_file));
+    let bundles = trust_domains.values().map(|file| ("an authority in the bundle", file));
+    let mut ends = Vec::new();
+    for (what, file) in own.chain(bundles) {
+        for certificate in certificates(what, file).unwrap_or_default() {
+            let end = validity(&certificate).map(|(_, end)| end);
+            ends.extend(end.map(|end| (format!("{what} {}", file.display()), end)));
+        }
+    }
+    ends
+}
+
 /// From when until when a certificate is valid.
 fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;

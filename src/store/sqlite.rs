@@ -10,6 +10,7 @@
 mod access;
 mod checkpoint;
 mod files;
+mod inspect;
 mod known;
 mod list;
 mod place;
@@ -49,7 +50,8 @@ use room::Room;
 use writer::Writer;
 
 pub(super) use files::create;
-pub(super) use place::prepare;
+pub(super) use inspect::Inspected;
+pub(super) use place::{find, place_problems, prepare};
 
 /// Lists that run at the same time. More wait: each may read everything that an account has.
 const MAX_SCANS: usize = 4;

@@ -23,6 +23,7 @@ mod crash;
 mod credentials;
 mod descriptors;
 mod dev_and_serve;
+mod doctor;
 mod door;
 mod failed_digests;
 mod health;

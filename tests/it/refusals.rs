@@ -13,8 +13,8 @@ use crate::support::process::{Process, credvault, run};
 
 mod settings;
 mod table;
-mod vaults;
-mod world;
+pub(crate) mod vaults;
+pub(crate) mod world;
 
 /// A vault that `credvault init` made: its data, and its key beside it.
 struct Vault {

@@ -314,7 +314,7 @@ fn unbind(connection: &Connection, owner: Uid, principal: &str) -> Written<usize
 }
 
 /// Whether somebody can let others in: a workload, or a token that is neither revoked nor expired.
-fn has_admin(connection: &Connection, owner: Uid, now: Timestamp) -> Result<bool> {
+pub(super) fn has_admin(connection: &Connection, owner: Uid, now: Timestamp) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM role_binding b WHERE b.account = ?1 AND b.role = ?2
         AND (b.principal NOT LIKE 'token:%' OR EXISTS (SELECT 1 FROM api_token t
             WHERE t.id = substr(b.principal, 7) AND t.revoke_time IS NULL AND t.expire_time > ?3)))";

@@ -282,6 +282,13 @@ pub(super) fn check_in_background(path: &Path) -> Option<InterruptHandle> {
     Some(interrupt)
 }
 
+fn unusable(lock: &Path, source: &std::io::Error) -> OpenError {
+    OpenError::new(
+        format!("cannot use the lock file {}: {source}", lock.display()),
+        "keep the vault on a local disk, in a folder that you may write",
+    )
+}
+
 /// Holds the store for one process. The system lets go of it when the process ends, however it ends.
 pub(super) struct Lock {
     file: File,
@@ -294,15 +301,9 @@ impl Lock {
     /// Takes the lock beside `path`, or says that another process has it.
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         let lock = beside(path, ".lock");
-        let unusable = |source: &std::io::Error| {
-            OpenError::new(
-                format!("cannot use the lock file {}: {source}", lock.display()),
-                "keep the vault on a local disk, in a folder that you may write",
-            )
-        };
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&lock).map_err(|source| unusable(&source))?;
+        let file = options.open(&lock).map_err(|source| unusable(&lock, &source))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -311,7 +312,7 @@ impl Lock {
                     "stop it first (SIGTERM lets it finish its work), or choose another --data-dir",
                 ));
             }
-            Err(TryLockError::Error(source)) => return Err(unusable(&source)),
+            Err(TryLockError::Error(source)) => return Err(unusable(&lock, &source)),
         }
         let unclean = file.metadata().is_ok_and(|lock| lock.len() > 0);
         Ok(Self { file, marked: Once::new(), unclean })
@@ -338,6 +339,36 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // Closing is not enough: a child between fork and exec shares the lock, and would keep it.
         self.file.unlock().ok();
+    }
+}
+
+/// Keeps others from opening the store, without a change to the lock file.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// Lets go as it is closed; None: there is no lock file, since nobody has opened the store yet.
+    _file: Option<File>,
+    /// Whether the process before did not close the store.
+    pub(super) unclean: bool,
+}
+
+impl Look {
+    /// Several may look at once; None: a process uses the store.
+    pub(super) fn take(path: &Path) -> Result<Option<Self>, OpenError> {
+        let lock = beside(path, ".lock");
+        let file = match File::open(&lock) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Some(Self { _file: None, unclean: false }));
+            }
+            Err(source) => return Err(unusable(&lock, &source)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(source)) => return Err(unusable(&lock, &source)),
+        }
+        let unclean = file.metadata().is_ok_and(|lock| lock.len() > 0);
+        Ok(Some(Self { _file: Some(file), unclean }))
     }
 }
 

@@ -24,6 +24,17 @@ pub(in crate::store) fn prepare(path: &Path) -> Result<(), OpenError> {
 /// Where a vault's file really lies: one vault has one lock, whatever links lead to it. Refuses what is not
 /// a store of ours, and what others may reach, before anything is written beside it.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
+    let (path, metadata) = find(path)?;
+    check_place(&path, &metadata)?;
+    // A creation that was cut off between its last two steps left its draft's name behind.
+    let left_over =
+        is_left_over(&path, &metadata) && fs::remove_file(beside(&path, ".new")).is_ok();
+    check_names(&path, metadata.nlink() - u64::from(left_over))?;
+    Ok(path)
+}
+
+/// The file behind all links, if it is a store of ours.
+pub(in crate::store) fn find(path: &Path) -> Result<(PathBuf, fs::Metadata), OpenError> {
     let path = path.canonicalize().map_err(|source| match source.kind() {
         ErrorKind::PermissionDenied => not_ours(path, &source),
         _ => OpenError::new(
@@ -32,27 +43,52 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
         ),
     })?;
     let metadata = check_header(&path)?;
-    check_owner(&path, &metadata)?;
-    if metadata.mode() & 0o077 != 0 {
-        return Err(OpenError::new(
-            format!("others may read {} (mode {:04o})", path.display(), metadata.mode() & 0o7777),
-            format!("run `chmod 600 {}`", path.display()),
-        ));
+    Ok((path, metadata))
+}
+
+/// Everything that [`resolve`] would refuse of a store of ours, and not only the first.
+pub(in crate::store) fn place_problems(path: &Path) -> Vec<OpenError> {
+    let Ok((path, metadata)) = find(path) else { return Vec::new() };
+    let names = metadata.nlink() - u64::from(is_left_over(&path, &metadata));
+    let checks = [
+        check_owner(&path, &metadata),
+        check_mode(&path, &metadata),
+        check_folder(folder(&path)),
+        check_names(&path, names),
+    ];
+    checks.into_iter().filter_map(Result::err).collect()
+}
+
+fn check_place(path: &Path, metadata: &fs::Metadata) -> Result<(), OpenError> {
+    check_owner(path, metadata)?;
+    check_mode(path, metadata)?;
+    check_folder(folder(path))
+}
+
+fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), OpenError> {
+    if metadata.mode() & 0o077 == 0 {
+        return Ok(());
     }
-    check_folder(folder(&path))?;
-    // A creation that was cut off between its last two steps left its draft's name behind.
-    let draft = beside(&path, ".new");
+    Err(OpenError::new(
+        format!("others may read {} (mode {:04o})", path.display(), metadata.mode() & 0o7777),
+        format!("run `chmod 600 {}`", path.display()),
+    ))
+}
+
+fn is_left_over(path: &Path, metadata: &fs::Metadata) -> bool {
     let same =
         |other: &fs::Metadata| other.ino() == metadata.ino() && other.dev() == metadata.dev();
-    let left_over = fs::metadata(&draft).is_ok_and(|other| same(&other));
-    let names = metadata.nlink() - u64::from(left_over && fs::remove_file(&draft).is_ok());
-    if names > 1 {
-        return Err(OpenError::new(
-            format!("{} has a second name (a hard link)", path.display()),
-            "remove that name: two processes could open the vault under two names at once",
-        ));
+    fs::metadata(beside(path, ".new")).is_ok_and(|other| same(&other))
+}
+
+fn check_names(path: &Path, names: u64) -> Result<(), OpenError> {
+    if names <= 1 {
+        return Ok(());
     }
-    Ok(path)
+    Err(OpenError::new(
+        format!("{} has a second name (a hard link)", path.display()),
+        "remove that name: two processes could open the vault under two names at once",
+    ))
 }
 
 fn check_header(path: &Path) -> Result<fs::Metadata, OpenError> {

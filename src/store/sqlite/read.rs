@@ -61,7 +61,7 @@ pub(super) fn credential_row(row: &Row<'_>, account: &Account) -> Result<Credent
     })
 }
 
-fn stored_credential(row: &Row<'_>, account: &Account) -> Result<StoredCredential> {
+pub(super) fn stored_credential(row: &Row<'_>, account: &Account) -> Result<StoredCredential> {
     Ok(StoredCredential { credential: credential_row(row, account)?, password: sealed(row, 12)? })
 }
 
@@ -112,6 +112,16 @@ pub(super) fn credential_by_username(
     })
 }
 
+/// For all of an account: rows for [`stored_credential`].
+pub(super) fn all_credentials() -> String {
+    format!("SELECT {CREDENTIAL} FROM credential WHERE account = ?1")
+}
+
+/// For all of an account: rows for [`stored_provider`].
+pub(super) fn all_providers() -> String {
+    format!("SELECT {PROVIDER} FROM provider AS p WHERE p.account = ?1")
+}
+
 /// Columns of the table `provider AS p`.
 const PROVIDER: &str =
     "p.id, p.uid, p.display_name, p.kind, p.verification, p.token_version, p.revision,
@@ -133,7 +143,7 @@ fn provider_row(row: &Row<'_>, account: &Account) -> Result<Provider> {
     })
 }
 
-fn stored_provider(row: &Row<'_>, account: &Account) -> Result<StoredProvider> {
+pub(super) fn stored_provider(row: &Row<'_>, account: &Account) -> Result<StoredProvider> {
     Ok(StoredProvider { provider: provider_row(row, account)?, token: sealed(row, 11)? })
 }
 

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use super::world::{Ending, World, text};
+use super::world::{Ending, World, is_possible, text};
 use crate::support::process::run;
 
 /// What is wrong, and what a start must say of it.
@@ -89,7 +89,8 @@ fn fault(row: &Row, ending: &Ending) -> Option<&'static str> {
 #[test]
 fn every_bad_start_is_refused_at_once_and_touches_nothing() {
     let template = template();
-    let rows = rows();
+    let mut rows = rows();
+    rows.retain(|row| is_possible(row.case));
     assert!(rows.len() >= 24, "{} rows", rows.len());
     let mut faults = Vec::new();
     for (number, row) in (1..).zip(&rows) {

@@ -186,7 +186,7 @@ fn change(change: impl FnOnce() -> std::io::Result<()>) -> Spoilt {
     Spoilt::default()
 }
 
-/// To a user that nobody is. Who may not give files away is another user to root's own.
+/// To a user that nobody is.
 fn give_away(path: &std::path::Path) -> std::io::Result<()> {
     chown(path, Some(4_242), None)
 }
@@ -202,7 +202,7 @@ fn sql(world: &World, sql: &str) -> Spoilt {
 }
 
 /// An entry of the vault's own chain.
-pub(super) fn entry_of_year(year: i64) -> String {
+pub(crate) fn entry_of_year(year: i64) -> String {
     let time = (year - 1970) * 31_556_952 * 1_000_000;
     format!(
         "INSERT INTO audit_entry VALUES (zeroblob(16), 1, zeroblob(32), zeroblob(32), {time}, 'operator:local', '',

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::support::process::credvault;
 
 /// A copy of a vault that `credvault init` made, in a folder of its own.
-pub(super) struct World {
-    pub(super) dir: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
     /// An address on loopback that no other test uses: ports below those that the system gives out, and a host for each
     /// world.
     host: Ipv4Addr,
@@ -21,46 +21,46 @@ pub(super) struct World {
 
 impl World {
     /// Copies what lies in `template`.
-    pub(super) fn of(template: &Path, number: u8) -> Self {
+    pub(crate) fn of(template: &Path, number: u8) -> Self {
         let dir = tempfile::tempdir().unwrap();
         copy(template, dir.path());
         Self { dir, host: Ipv4Addr::new(127, 77, 0, number) }
     }
 
-    pub(super) fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.file("vault")
     }
 
-    pub(super) fn key(&self) -> PathBuf {
+    pub(crate) fn key(&self) -> PathBuf {
         self.file("vault.key")
     }
 
-    pub(super) fn database(&self) -> PathBuf {
+    pub(crate) fn database(&self) -> PathBuf {
         self.file("vault/credvault.db")
     }
 
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Writes a file that only its owner may read.
-    pub(super) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.file(name);
         fs::write(&path, content).unwrap();
         set_mode(&path, 0o600);
         text(&path)
     }
 
-    pub(super) fn listen(&self) -> SocketAddr {
+    pub(crate) fn listen(&self) -> SocketAddr {
         (self.host, 5051).into()
     }
 
-    pub(super) fn operations(&self) -> SocketAddr {
+    pub(crate) fn operations(&self) -> SocketAddr {
         (self.host, 9464).into()
     }
 
     /// `credvault` on this vault, at these addresses.
-    pub(super) fn command(&self, command: &str, options: &[String]) -> Command {
+    pub(crate) fn command(&self, command: &str, options: &[String]) -> Command {
         let mut start = credvault([command, "--data-dir"]);
         start.arg(self.data()).args(options);
         start.env("CREDVAULT_LISTEN", self.listen().to_string());
@@ -69,7 +69,7 @@ impl World {
     }
 
     /// Runs a start to its end, while it tries to connect all the time.
-    pub(super) fn watch(&self, command: &str, options: &[String]) -> Ending {
+    pub(crate) fn watch(&self, command: &str, options: &[String]) -> Ending {
         let before = self.content();
         let began = Instant::now();
         let mut start = self.command(command, options);
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// Tries to connect until `done`, which is told what could be connected to; at most 10 s.
-    pub(super) fn wait(
+    pub(crate) fn wait(
         &self,
         mut child: Child,
         done: impl Fn(&mut Child, &[SocketAddr]) -> bool,
@@ -109,7 +109,7 @@ impl World {
     }
 
     /// Everything that lies here, with its mode.
-    fn content(&self) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    pub(crate) fn content(&self) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
         let mut found = BTreeMap::new();
         let mut folders = vec![self.dir.path().to_owned()];
         while let Some(folder) = folders.pop() {
@@ -129,18 +129,18 @@ impl World {
 
 /// How a start ended.
 #[derive(Debug)]
-pub(super) struct Ending {
-    pub(super) code: Option<i32>,
-    pub(super) said: String,
-    pub(super) answered: Vec<u8>,
-    pub(super) took: Duration,
+pub(crate) struct Ending {
+    pub(crate) code: Option<i32>,
+    pub(crate) said: String,
+    pub(crate) answered: Vec<u8>,
+    pub(crate) took: Duration,
     /// Who took connections.
-    pub(super) opened: Vec<SocketAddr>,
+    pub(crate) opened: Vec<SocketAddr>,
     /// Files that are new, gone, or other than before.
-    pub(super) touched: Vec<PathBuf>,
+    pub(crate) touched: Vec<PathBuf>,
 }
 
-fn differences(
+pub(crate) fn differences(
     before: &BTreeMap<PathBuf, (u32, Vec<u8>)>,
     after: &BTreeMap<PathBuf, (u32, Vec<u8>)>,
 ) -> Vec<PathBuf> {
@@ -164,10 +164,20 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-pub(super) fn set_mode(path: &Path, mode: u32) {
+/// Whether this user can bring a case about: only root may give a file to another user. What decides it is a pure
+/// function with a test of its own (`src/store/sqlite/place.rs`).
+pub(crate) fn is_possible(case: &str) -> bool {
+    if !case.contains("another user") {
+        return true;
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::os::unix::fs::chown(file.path(), Some(4_242), None).is_ok()
+}
+
+pub(crate) fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-pub(super) fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
