@@ -5,6 +5,8 @@ mod dev;
 mod doctor;
 mod init;
 mod providers;
+mod render;
+mod secrets;
 mod serve;
 mod terminal;
 mod tokens;
@@ -21,16 +23,24 @@ use crate::server::StopSignal;
 
 const LEARN: &str = "\
 First steps:
-  credvault dev                                           try it: everything is made for you
-  credvault init                                          make a vault for real use
-  credvault tokens create --account acme --role rotator   let somebody in
-  credvault serve                                         take calls
-  credvault doctor                                        is anything unsafe or broken?
-  credvault providers list                                see accounts at carriers
-  credvault providers verify --all --watch                see whether they work
+  credvault dev                                                try it: everything is made for you
+  credvault init                                               make a vault for real use
+  credvault tokens create --local --role operator              the first token, beside the stopped vault
+  credvault serve                                              take calls
+  credvault doctor                                             is anything unsafe or broken?
+  credvault accounts create acme                               a wall around what is one team's
+  credvault tokens create --account acme --role rotator        let somebody in
+  credvault credentials create desk-1 --username desk-1 --realm sip.example.com
+  credvault providers verify --all --watch                     see whether carriers take our tokens
 
-Options of the vault are also environment variables (shown beside them) and keys of the
-configuration file; README.md lists them.";
+Exit status: 0 if it is done, and what was asked for is so; 1 if it failed, or the answer is no (a check that failed,
+a wrong digest, a broken chain, a line that could not be imported); 2 if the command line is wrong, or a command that
+checks or imports could not ask, or not to the end.
+
+Options are also environment variables (shown beside them) and keys of a file; README.md lists them.";
+
+/// The exit status of a command that could not ask what it was to find out, or not to the end.
+const NOT_ASKED: u8 = 2;
 
 /// A credential vault for telephony: issues, rotates, validates and uses SIP passwords and carrier tokens,
 /// and never gives them back.
@@ -77,6 +87,14 @@ pub fn run() -> ExitCode {
     result.unwrap_or_else(|error| {
         report(&error);
         ExitCode::FAILURE
+    })
+}
+
+/// The exit status of a command that is asked a question: an error is no answer to it.
+fn or_not_asked(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        report(&error);
+        NOT_ASKED.into()
     })
 }
 

@@ -22,7 +22,7 @@ use crate::store::Location;
 use crate::upstream::Endpoints;
 use crate::vault::CallLimits;
 
-pub use client::{ClientOptions, ClientSettings};
+pub use client::{ClientOptions, ClientSettings, is_own, secret_in};
 pub use door::{ConnectionLimits, Listen, TlsOptions, TlsSettings};
 pub use surroundings::Surroundings;
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 
-use super::quoted;
 use super::terminal::harmless;
+use crate::access::ACTIONS;
 use crate::config::{ClientOptions, ClientSettings};
-use crate::grpc::client::{CallError, Client, Rpc};
+use crate::grpc::client::{CallError, Client, Identity, Rpc};
 
 /// Options of every client command.
 #[derive(Debug, Clone, clap::Args)]
@@ -20,7 +20,31 @@ pub(super) struct Options {
     #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
     pub(super) output: Output,
     #[command(flatten)]
-    connection: ClientOptions,
+    pub(super) connection: ClientOptions,
+}
+
+/// Options of commands that change something.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Change {
+    /// Why, for the audit log
+    #[arg(long, default_value = "", value_name = "TEXT", hide_default_value = true)]
+    pub(super) reason: String,
+}
+
+/// Options of commands that a script may have to repeat.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Retry {
+    /// A UUID4 that makes it safe to run the command again with the same one
+    #[arg(long, default_value = "", value_name = "UUID", hide_default_value = true)]
+    pub(super) request_id: String,
+}
+
+/// Options of commands about what an account has, and the vault itself.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct Whose {
+    /// Of the vault itself, for operators, in place of an account
+    #[arg(long, conflicts_with = "account")]
+    pub(super) vault: bool,
 }
 
 /// How to print.
@@ -36,6 +60,8 @@ pub(super) enum Output {
 pub(super) struct Connection {
     client: Client,
     settings: ClientSettings,
+    /// The command is about the vault itself.
+    is_for_vault: bool,
 }
 
 /// What helps after an error that depends on the command.
@@ -51,11 +77,22 @@ impl Options {
     /// Connects at the first call, not now.
     pub(super) fn connect(self) -> anyhow::Result<Connection> {
         let settings = self.connection.resolve()?;
-        let client = Client::new(&settings.address, &settings.token).with_context(|| {
-            let token = token_source(&settings);
-            format!("cannot call {} with the token of {token}", settings.address)
+        let certificate = settings.identity.as_ref();
+        let identity = Identity {
+            token: settings.token.as_ref(),
+            authorities: settings.authorities.as_deref(),
+            certificate: certificate.map(|(certificate, key)| (certificate.as_str(), key)),
+        };
+        let client = Client::new(&settings.address, &identity).with_context(|| {
+            let source = token_source(&settings);
+            format!("cannot call {} with {source}", settings.address)
         })?;
-        Ok(Connection { client, settings })
+        Ok(Connection { client, settings, is_for_vault: false })
+    }
+
+    /// The same for a command about what an account or the vault has.
+    pub(super) fn connect_for(self, whose: Whose) -> anyhow::Result<Connection> {
+        Ok(Connection { is_for_vault: whose.vault, ..self.connect()? })
     }
 }
 
@@ -64,12 +101,44 @@ impl Connection {
         self.client.call(request).await
     }
 
+    /// Calls, and explains what goes wrong; `not_found` helps when what was named does not exist.
+    pub(super) async fn ask<R: Rpc>(
+        &self,
+        request: R,
+        not_found: &'static str,
+    ) -> anyhow::Result<R::Response> {
+        let role = if self.is_for_vault { "operator" } else { role_for(R::PATH) };
+        let advice = Advice { not_found, role };
+        self.call(request).await.map_err(|error| self.explain(&error, advice))
+    }
+
+    /// Asks for pages until there are no more, or `take` wants none: it returns the token of the next one, or nothing.
+    pub(super) async fn pages<R: Rpc>(
+        &self,
+        mut request: impl FnMut(String) -> R,
+        mut take: impl FnMut(R::Response) -> String,
+        not_found: &'static str,
+    ) -> anyhow::Result<()> {
+        let mut token = String::new();
+        loop {
+            token = take(self.ask(request(token), not_found).await?);
+            if token.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
     /// `accounts/{account}`.
     pub(super) fn account(&self) -> anyhow::Result<String> {
         let account = self.settings.account.as_ref();
         let account =
             account.context("which account? Name it with --account or CREDVAULT_ACCOUNT")?;
         Ok(format!("accounts/{account}"))
+    }
+
+    /// `vault`, or `accounts/{account}`: what a [`Whose`] chose.
+    pub(super) fn parent(&self) -> anyhow::Result<String> {
+        if self.is_for_vault { Ok("vault".to_owned()) } else { self.account() }
     }
 
     /// The whole name of what a person calls by its id, or by its whole name already.
@@ -85,47 +154,55 @@ impl Connection {
         let ClientSettings { address, account, .. } = &self.settings;
         let (reason, retry_after) = match error {
             CallError::NoAnswer(problem) => {
+                let vouches = if address.starts_with("https:") {
+                    "; --ca-file names who vouches for it"
+                } else {
+                    ""
+                };
                 return anyhow!(
                     "no vault answers at {address}: {}\nIs it running? `credvault dev` or `credvault serve` \
-                     starts one; --address names another place",
+                     starts one; --address names another place{vouches}",
                     harmless(problem)
                 );
             }
             CallError::Refused { reason, retry_after, .. } => (reason, retry_after),
         };
         let account = account.as_ref().map_or("ACCOUNT", |account| account.as_str());
-        let create =
-            format!("`credvault tokens create --account {account} --role {}`", advice.role);
+        let create = |role: &str| match role {
+            "operator" => "`credvault tokens create --role operator`".to_owned(),
+            role => format!("`credvault tokens create --account {account} --role {role}`"),
+        };
+        let maker = if advice.role == "operator" { "operator" } else { "account-admin" };
         let next = match reason.as_str() {
             "UNAUTHENTICATED" => format!(
-                "\nThe token is from {}. Name a file with a good one with --token-file; {create}, beside the \
-                 stopped vault, makes one",
-                token_source(&self.settings)
+                "The vault does not take {}. Name a file with a good token with --token-file: {} makes one, typed by \
+                 an {maker}; where there is none, with --local beside the stopped vault",
+                token_source(&self.settings),
+                create(advice.role)
             ),
             "ROLE_MISSING" => {
-                format!("\n{create}, beside the stopped vault, makes a token that may")
+                format!("{} makes a token that may, typed by an {maker}", create(advice.role))
             }
-            "NOT_FOUND" => format!("\n{}", advice.not_found),
+            "NOT_FOUND" => advice.not_found.to_owned(),
+            "ACCOUNT_DISABLED" => {
+                format!("`credvault accounts enable {account}` opens it, typed by an operator")
+            }
+            "LAST_ADMIN" => format!("{} makes another", create("account-admin")),
+            "LAST_OPERATOR" => format!("{} makes another", create("operator")),
             _ => match retry_after {
-                Some(wait) => format!("\nTry again in {} s", whole_seconds(*wait)),
-                None => String::new(),
+                Some(wait) => format!("Try again in {} s", whole_seconds(*wait)),
+                None => return anyhow!(told(error)),
             },
         };
-        anyhow!("{}{next}", told(error))
+        anyhow!("{}\n{next}", told(error))
     }
+}
 
-    /// The grpcurl command for what no command does yet; the request comes from a file.
-    pub(super) fn grpcurl(&self, method: &str) -> String {
-        let token = match &self.settings.token_file {
-            Some(file) => format!("CREDVAULT_TOKEN=\"$(cat {})\" ", quoted(file)),
-            None => String::new(),
-        };
-        format!(
-            "{token}grpcurl -plaintext -expand-headers -H 'authorization: Bearer ${{CREDVAULT_TOKEN}}' -d @ \
-             {} credvault.v1.{method}",
-            self.settings.address
-        )
-    }
+/// The least role that may call this method, by its path.
+fn role_for(path: &str) -> &'static str {
+    let method = path.rsplit('/').next().unwrap_or_default();
+    let found = ACTIONS.iter().find(|(name, _)| *name == method);
+    found.and_then(|(_, roles)| roles.first()).map_or("account-admin", |role| role.as_str())
 }
 
 /// An error in one line, without advice.
@@ -139,9 +216,10 @@ pub(super) fn told(error: &CallError) -> String {
 }
 
 fn token_source(settings: &ClientSettings) -> String {
-    match &settings.token_file {
-        Some(file) => file.display().to_string(),
-        None => "CREDVAULT_TOKEN".to_owned(),
+    match (&settings.token_file, &settings.token) {
+        (Some(file), _) => format!("the token from {}", file.display()),
+        (None, Some(_)) => "the token from CREDVAULT_TOKEN".to_owned(),
+        (None, None) => "the certificate of --client-cert-file".to_owned(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! `credvault providers`: accounts at carriers, and whether they work. How one looks, in every command.
 
+mod change;
 mod list;
+mod look;
 mod verify;
 mod watch;
 
@@ -10,18 +12,32 @@ use anstyle::{AnsiColor, Style};
 use clap::Subcommand;
 use jiff::Timestamp;
 
-use super::client::{Advice, Connection};
+use super::client::{Advice, Connection, Output};
 use super::terminal::{Line, Span, Table};
-use super::{client, report};
-use crate::clock::SystemClock;
+use super::{client, or_not_asked, render};
+use crate::clock::{Clock, SystemClock};
 use crate::grpc::client::{CallError, time};
+use crate::grpc::json::{self, Described};
 use crate::grpc::proto::{
     CheckStatus, ListProvidersRequest, Provider, ProviderFilter, Verification, VerificationCheck,
     VerificationStatus, provider::Kind,
 };
 
-/// See accounts at carriers, and whether they work
+/// What helps when a provider is not there.
+const NOT_FOUND: &str = "`credvault providers list` shows which there are";
+
+/// What helps when an account is not there.
+const NO_ACCOUNT: &str =
+    "Choose another with --account, or a token of that account with --token-file";
+
+/// Keep accounts at carriers, and see whether they work
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  credvault providers create main --account-sid AC…    asks for the token, and Twilio whether it is right
+  credvault providers list
+  credvault providers verify --all --watch
+  credvault providers update-token main")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -29,20 +45,46 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Create(change::CreateArgs),
+    Delete(change::DeleteArgs),
+    Get(look::GetArgs),
+    History(look::HistoryArgs),
     List(list::Args),
+    Update(change::UpdateArgs),
+    UpdateToken(change::UpdateTokenArgs),
     Verify(verify::Args),
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let clock = &SystemClock;
     match args.command {
-        Command::List(args) => list::run(args, &SystemClock).await.map(|()| ExitCode::SUCCESS),
-        Command::Verify(args) => {
-            Ok(verify::run(args, &SystemClock).await.unwrap_or_else(|error| {
-                report(&error);
-                verify::NOT_ASKED.into()
-            }))
-        }
+        Command::Create(args) => change::create(args, clock).await?,
+        Command::Delete(args) => change::delete(args).await?,
+        Command::Get(args) => look::get(args, clock).await?,
+        Command::History(args) => look::history(args, clock).await?,
+        Command::List(args) => list::run(args, clock).await?,
+        Command::Update(args) => change::update(args, clock).await?,
+        Command::UpdateToken(args) => change::update_token(args, clock).await?,
+        Command::Verify(args) => return Ok(or_not_asked(verify::run(args, clock).await)),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints an answer: its provider with each check and what it consists of, or all of it as JSON.
+fn show<A: Described>(
+    output: Output,
+    answer: &A,
+    provider: Option<&Provider>,
+    clock: &dyn Clock,
+) -> anyhow::Result<()> {
+    let Some(provider) = provider.filter(|_| output == Output::Table) else {
+        return render::one(output, answer, provider);
+    };
+    verify::print(provider, clock);
+    let mut fields = json::fields(provider)?;
+    fields.retain(|(name, _)| !name.starts_with("verification."));
+    render::lines(fields);
+    Ok(())
 }
 
 /// All providers of an account that the filter lets through.

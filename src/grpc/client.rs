@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use prost::{Message, Name};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 
@@ -45,6 +45,8 @@ pub enum CallError {
         reason: String,
         /// What it means, for people.
         message: String,
+        /// The resource that it speaks of, if it says so for programs.
+        resource: Option<String>,
         /// Not to be asked again before.
         retry_after: Option<Duration>,
     },
@@ -54,29 +56,58 @@ pub enum CallError {
 #[expect(missing_debug_implementations, reason = "holds a token")]
 pub struct Client {
     grpc: tonic::client::Grpc<Channel>,
-    bearer: MetadataValue<Ascii>,
+    bearer: Option<MetadataValue<Ascii>>,
+}
+
+/// How a caller and a vault know each other.
+#[derive(Default)]
+#[expect(missing_debug_implementations, reason = "holds a token and a key")]
+pub struct Identity<'a> {
+    /// The API token.
+    pub token: Option<&'a SecretText>,
+    /// The authorities that vouch for the vault (PEM); None: those of browsers.
+    pub authorities: Option<&'a str>,
+    /// Certificate and private key of the caller (PEM).
+    pub certificate: Option<(&'a str, &'a SecretText)>,
 }
 
 impl Client {
-    /// A client of the vault at `address`. It connects when it first calls.
-    ///
-    /// There is no TLS yet, so only loopback addresses are called: a token goes over no network unencrypted.
-    pub fn new(address: &str, token: &SecretText) -> Result<Self, Invalid> {
-        // Not left to DNS, which could lead it elsewhere.
-        let address = loopback(address)?.replace("localhost:", "127.0.0.1:");
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .and_then(|endpoint| {
-                endpoint.user_agent(concat!("credvault/", env!("CARGO_PKG_VERSION")))
-            })
-            .map_err(|_| ADDRESS)?;
+    /// A client of the vault at `address`: `https://HOST:PORT`, `unix:PATH`, or on this machine `HOST:PORT`. It
+    /// connects when it first calls.
+    pub fn new(address: &str, identity: &Identity<'_>) -> Result<Self, Invalid> {
+        let endpoint = match Place::of(address)? {
+            Place::Tls => {
+                // Without any, everybody would be a stranger.
+                let has_one = |pem: &str| pem.contains("-----BEGIN CERTIFICATE-----");
+                if !identity.authorities.is_none_or(has_one) {
+                    return Err(TLS_FILES);
+                }
+                let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| ADDRESS)?;
+                endpoint.tls_config(tls(identity)).map_err(|_| TLS_FILES)?
+            }
+            place if identity.authorities.is_some() || identity.certificate.is_some() => {
+                return Err(place.without_tls());
+            }
+            Place::Unix => Endpoint::from_shared(address.to_owned()).map_err(|_| ADDRESS)?,
+            // Not left to DNS, which could lead it elsewhere.
+            Place::Here(address) => {
+                let address = address.replace("localhost:", "127.0.0.1:");
+                Endpoint::from_shared(format!("http://{address}")).map_err(|_| ADDRESS)?
+            }
+        };
+        let agent = concat!("credvault/", env!("CARGO_PKG_VERSION"));
+        let endpoint = endpoint.user_agent(agent).map_err(|_| ADDRESS)?;
         let channel = endpoint.connect_timeout(CONNECT).connect_lazy();
-        Ok(Self { grpc: tonic::client::Grpc::new(channel), bearer: bearer(token)? })
+        let bearer = identity.token.map(bearer).transpose()?;
+        Ok(Self { grpc: tonic::client::Grpc::new(channel), bearer })
     }
 
     /// Calls the method that `request` is for.
     pub async fn call<R: Rpc>(&self, request: R) -> Result<R::Response, CallError> {
         let mut request = Request::new(request);
-        request.metadata_mut().insert("authorization", self.bearer.clone());
+        if let Some(bearer) = &self.bearer {
+            request.metadata_mut().insert("authorization", bearer.clone());
+        }
         let mut grpc = self.grpc.clone();
         let call = async {
             grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
@@ -92,33 +123,87 @@ impl Client {
     }
 }
 
+/// The message of an update mask.
+pub fn field_mask(paths: &[&str]) -> prost_types::FieldMask {
+    prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() }
+}
+
+/// A length of time as the contract's.
+pub fn duration(time: jiff::SignedDuration) -> prost_types::Duration {
+    prost_types::Duration { seconds: time.as_secs(), nanos: time.subsec_nanos() }
+}
+
+/// Our time as one of the contract.
+pub fn timestamp(time: jiff::Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+}
+
 /// A time of the contract as ours.
 pub fn time(stamp: Option<prost_types::Timestamp>) -> Option<jiff::Timestamp> {
     stamp.and_then(|stamp| jiff::Timestamp::new(stamp.seconds, stamp.nanos).ok())
 }
 
-const ADDRESS: Invalid = Invalid("the address must be HOST:PORT, such as 127.0.0.1:50051");
+const ADDRESS: Invalid =
+    Invalid("the address must be https://HOST:PORT, unix:PATH, or on this machine HOST:PORT");
+const TLS_FILES: Invalid =
+    Invalid("the files for TLS must be PEM, and the client key that of the client certificate");
 
-/// Checks that an address is `HOST:PORT` on this machine.
-fn loopback(address: &str) -> Result<&str, Invalid> {
-    const NOT_HERE: Invalid = Invalid(
-        "the address is on another machine, and there is no TLS yet to keep the token secret on the way: \
-         call 127.0.0.1:PORT, for example through `ssh -L 50051:127.0.0.1:50051 HOST`",
-    );
-    if address.starts_with("https:") {
-        return Err(Invalid(
-            "the address asks for TLS, which does not exist yet: leave out `https://`",
-        ));
+/// Where an address leads.
+#[derive(Debug, PartialEq, Eq)]
+enum Place<'a> {
+    Tls,
+    Unix,
+    /// `HOST:PORT` on this machine.
+    Here(&'a str),
+}
+
+impl<'a> Place<'a> {
+    fn of(address: &'a str) -> Result<Self, Invalid> {
+        const NOT_HERE: Invalid = Invalid(
+            "the address is on another machine, and a token goes over no network unencrypted: write https://HOST:PORT",
+        );
+        if let Some(rest) = address.strip_prefix("https://") {
+            let named = rest.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && !host.contains(['/', '@']) && port.parse::<u16>().is_ok()
+            });
+            return if named { Ok(Self::Tls) } else { Err(ADDRESS) };
+        }
+        if let Some(path) = address.strip_prefix("unix:") {
+            return if path.is_empty() { Err(ADDRESS) } else { Ok(Self::Unix) };
+        }
+        let address = address.strip_prefix("http://").unwrap_or(address);
+        let here = if let Ok(address) = address.parse::<SocketAddr>() {
+            address.ip().is_loopback()
+        } else {
+            let (host, port) = address.rsplit_once(':').ok_or(ADDRESS)?;
+            port.parse::<u16>().map_err(|_| ADDRESS)?;
+            host == "localhost"
+        };
+        if here { Ok(Self::Here(address)) } else { Err(NOT_HERE) }
     }
-    let address = address.strip_prefix("http://").unwrap_or(address);
-    let here = if let Ok(address) = address.parse::<SocketAddr>() {
-        address.ip().is_loopback()
-    } else {
-        let (host, port) = address.rsplit_once(':').ok_or(ADDRESS)?;
-        port.parse::<u16>().map_err(|_| ADDRESS)?;
-        host == "localhost"
+
+    fn without_tls(&self) -> Invalid {
+        match self {
+            Self::Unix => Invalid("a Unix socket has no TLS: leave out the certificate files"),
+            _ => Invalid("certificate files need TLS: write the address as https://HOST:PORT"),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "proves with a caller's key who calls")]
+fn tls(identity: &Identity<'_>) -> ClientTlsConfig {
+    let config = match identity.authorities {
+        Some(authorities) => {
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities))
+        }
+        None => ClientTlsConfig::new().with_webpki_roots(),
     };
-    if here { Ok(address) } else { Err(NOT_HERE) }
+    match identity.certificate {
+        Some((certificate, key)) => {
+            config.identity(tonic::transport::Identity::from_pem(certificate, key.expose()))
+        }
+        None => config,
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "presents a caller's token to its vault")]
@@ -143,6 +228,7 @@ fn refusal(status: &Status) -> CallError {
         return CallError::Refused {
             reason: info.reason.clone(),
             message: status.message().to_owned(),
+            resource: info.metadata.get("name").cloned(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
         };
     }
@@ -163,24 +249,31 @@ mod tests {
     #[test]
     fn only_this_machine_is_called_in_plaintext() {
         for good in ["127.0.0.1:50051", "127.8.9.1:1", "[::1]:50051", "localhost:50051"] {
-            assert_eq!(loopback(good), Ok(good));
-            assert_eq!(loopback(&format!("http://{good}")), Ok(good));
+            assert_eq!(Place::of(good), Ok(Place::Here(good)));
+            assert_eq!(Place::of(&format!("http://{good}")), Ok(Place::Here(good)));
         }
+        for tls in ["https://vault.example.com:50051", "https://10.0.0.1:1", "https://[::1]:1"] {
+            assert_eq!(Place::of(tls), Ok(Place::Tls));
+        }
+        assert_eq!(Place::of("unix:/run/credvault/socket"), Ok(Place::Unix));
         for (bad, says) in [
-            ("10.0.0.1:50051", "no TLS yet"),
-            ("[::ffff:127.0.0.1]:50051", "no TLS yet"),
-            ("0.0.0.0:50051", "no TLS yet"),
-            ("vault.example.com:50051", "no TLS yet"),
-            ("localhost.example.com:50051", "no TLS yet"),
-            ("127.0.0.1.example.com:50051", "no TLS yet"),
-            ("x@localhost:50051", "no TLS yet"),
-            ("https://127.0.0.1:50051", "leave out"),
+            ("10.0.0.1:50051", "https://"),
+            ("[::ffff:127.0.0.1]:50051", "https://"),
+            ("0.0.0.0:50051", "https://"),
+            ("vault.example.com:50051", "another machine"),
+            ("localhost.example.com:50051", "another machine"),
+            ("127.0.0.1.example.com:50051", "another machine"),
+            ("x@localhost:50051", "another machine"),
+            ("https://127.0.0.1", "HOST:PORT"),
+            ("https://x@host:1", "HOST:PORT"),
+            ("https://host:1/path", "HOST:PORT"),
+            ("unix:", "unix:PATH"),
             ("127.0.0.1", "HOST:PORT"),
             ("localhost", "HOST:PORT"),
             ("localhost:50051/", "HOST:PORT"),
             ("", "HOST:PORT"),
         ] {
-            let Invalid(problem) = loopback(bad).unwrap_err();
+            let Invalid(problem) = Place::of(bad).unwrap_err();
             assert!(problem.contains(says), "{bad}: {problem}");
         }
     }

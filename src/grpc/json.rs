@@ -1,4 +1,4 @@
-//! Messages as canonical protobuf JSON, by reflection: no message needs code of its own.
+//! Messages as canonical protobuf JSON, and as lines for people, by reflection: no message needs code of its own.
 //!
 //! The names are those that grpcurl prints. Fields that have their default are there, too, so that a script
 //! finds an empty list where there is nothing.
@@ -7,7 +7,10 @@ use std::sync::LazyLock;
 
 use anyhow::Context as _;
 use prost::{Message, Name};
-use prost_reflect::{DescriptorError, DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{
+    DescriptorError, DescriptorPool, DynamicMessage, Kind, MapKey, ReflectMessage as _,
+    SerializeOptions, Value,
+};
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
 use super::proto::DESCRIPTORS;
@@ -15,20 +18,93 @@ use super::proto::DESCRIPTORS;
 static POOL: LazyLock<Result<DescriptorPool, DescriptorError>> =
     LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS));
 
+/// A message of the contract.
+pub trait Described: Message + Name + Default {}
+
+impl<M: Message + Name + Default> Described for M {}
+
 /// On one line.
-pub fn compact<M: Message + Name>(message: &M) -> anyhow::Result<String> {
+pub fn compact<M: Described>(message: &M) -> anyhow::Result<String> {
     write(message, CompactFormatter)
 }
 
 /// On many lines.
-pub fn pretty<M: Message + Name>(message: &M) -> anyhow::Result<String> {
+pub fn pretty<M: Described>(message: &M) -> anyhow::Result<String> {
     write(message, PrettyFormatter::new())
 }
 
-fn write<M: Message + Name>(message: &M, formatter: impl Formatter) -> anyhow::Result<String> {
+/// The fields that a message has, as text for people, in the order of the contract. A message inside of it puts its
+/// name and a dot before those of its own.
+pub fn fields<M: Described>(message: &M) -> anyhow::Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    collect(&dynamic(message)?, "", &mut found);
+    Ok(found)
+}
+
+fn collect(message: &DynamicMessage, prefix: &str, found: &mut Vec<(String, String)>) {
+    for (field, value) in message.fields() {
+        let name = format!("{prefix}{}", field.name());
+        match value {
+            Value::Message(inner) => match time(inner) {
+                Some(time) => found.push((name, time)),
+                None => collect(inner, &format!("{name}."), found),
+            },
+            Value::List(values) if values.iter().any(|it| matches!(it, Value::Message(_))) => {
+                for (number, inner) in values.iter().filter_map(Value::as_message).enumerate() {
+                    collect(inner, &format!("{name}[{number}]."), found);
+                }
+            }
+            Value::List(values) => {
+                let values: Vec<String> = values.iter().map(|it| text(&field.kind(), it)).collect();
+                found.push((name, values.join(", ")));
+            }
+            Value::Map(entries) => {
+                let told = |(key, value): (&MapKey, &Value)| match (key, value) {
+                    (MapKey::String(key), Value::String(value)) => format!("{key}={value}"),
+                    (key, value) => format!("{key:?}={value}"),
+                };
+                let mut entries: Vec<String> = entries.iter().map(told).collect();
+                entries.sort_unstable();
+                found.push((name, entries.join(", ")));
+            }
+            value => found.push((name, text(&field.kind(), value))),
+        }
+    }
+}
+
+/// A value that is no message: enums without the name of their type, bytes in hexadecimal.
+fn text(kind: &Kind, value: &Value) -> String {
+    match (kind, value) {
+        (_, Value::String(text)) => text.clone(),
+        (_, Value::Bytes(bytes)) => hex::encode(bytes),
+        (Kind::Enum(kind), Value::EnumNumber(number)) => {
+            let Some(value) = kind.get_value(*number) else { return number.to_string() };
+            let last = kind.values().next().map(|first| first.name().to_owned());
+            let prefix = last.as_deref().and_then(|first| first.strip_suffix("UNSPECIFIED"));
+            let own = value.name().strip_prefix(prefix.unwrap_or_default());
+            own.unwrap_or(value.name()).to_lowercase().replace('_', "-")
+        }
+        (_, value) => value.to_string(),
+    }
+}
+
+/// A `google.protobuf.Timestamp`, to the second.
+fn time(message: &DynamicMessage) -> Option<String> {
+    if message.descriptor().full_name() != "google.protobuf.Timestamp" {
+        return None;
+    }
+    let seconds = message.get_field_by_name("seconds")?.as_i64()?;
+    jiff::Timestamp::from_second(seconds).ok().map(|time| time.to_string())
+}
+
+fn dynamic<M: Described>(message: &M) -> anyhow::Result<DynamicMessage> {
     let descriptor = POOL.as_ref()?.get_message_by_name(&M::full_name());
     let descriptor = descriptor.with_context(|| format!("describe {}", M::full_name()))?;
-    let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
+    Ok(DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?)
+}
+
+fn write<M: Described>(message: &M, formatter: impl Formatter) -> anyhow::Result<String> {
+    let message = dynamic(message)?;
     let mut json = Vec::new();
     let options = SerializeOptions::new().skip_default_fields(false);
     message
@@ -39,7 +115,10 @@ fn write<M: Message + Name>(message: &M, formatter: impl Formatter) -> anyhow::R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grpc::proto::{ListProvidersResponse, Provider, TwilioProvider, provider};
+    use crate::grpc::proto::{
+        ApiToken, ListProvidersResponse, Provider, Role, TwilioProvider, Verification,
+        VerificationCheck, provider,
+    };
 
     #[test]
     fn names_numbers_times_and_enums_are_those_of_protobuf_json() {
@@ -57,5 +136,39 @@ mod tests {
         assert_eq!(json["createTime"], "1970-01-01T00:00:01.500Z");
         assert_eq!(json["twilio"]["accountSid"], "");
         assert!(json.get("phoneNumberCount").is_none(), "absent is not zero: {json}");
+    }
+
+    #[test]
+    fn people_see_the_fields_that_are_there_in_the_order_of_the_contract() {
+        let token = ApiToken {
+            name: "vault/apiTokens/x".to_owned(),
+            roles: vec![Role::AccountAdmin.into(), Role::TokenWriter.into()],
+            create_time: Some(prost_types::Timestamp { seconds: 0, nanos: 5 }),
+            ..ApiToken::default()
+        };
+        let expected = [
+            ("name", "vault/apiTokens/x"),
+            ("roles", "account-admin, token-writer"),
+            ("create_time", "1970-01-01T00:00:00Z"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(fields(&token).unwrap(), expected);
+        let provider = Provider {
+            kind: Some(provider::Kind::Twilio(TwilioProvider {
+                region: "ie1".to_owned(),
+                ..TwilioProvider::default()
+            })),
+            verification: Some(Verification {
+                checks: vec![VerificationCheck {
+                    name: "credentials".to_owned(),
+                    ..Default::default()
+                }],
+                ..Verification::default()
+            }),
+            ..Provider::default()
+        };
+        let expected = [("twilio.region", "ie1"), ("verification.checks[0].name", "credentials")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(fields(&provider).unwrap(), expected);
     }
 }

@@ -2,13 +2,14 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use credvault::access::Role;
 use serde_json::Value;
 
 use crate::providers::{SID, TOKEN, TOKEN_2, create_provider};
 use crate::support::TestVault;
+use crate::support::cli::{Ran, words};
 use crate::support::fake_twilio::{FakeTwilio, Fault};
 use crate::support::process::{Process, credvault};
 
@@ -55,48 +56,11 @@ impl Desk {
     }
 }
 
-/// How a command ended, and what it said.
-#[derive(Debug)]
-struct Ran {
-    status: i32,
-    out: String,
-    err: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        Self {
-            status: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
-
-impl Ran {
-    #[track_caller]
-    fn says(&self, status: i32, told: &[&str]) {
-        assert_eq!(self.status, status, "{self:?}");
-        for told in told {
-            assert!(self.out.contains(told) || self.err.contains(told), "`{told}` in {self:?}");
-        }
-    }
-
-    fn json_lines(&self) -> Vec<Value> {
-        self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-}
-
-/// The words of a table's line.
-fn words(line: &str) -> Vec<&str> {
-    line.split("  ").map(str::trim).filter(|word| !word.is_empty()).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_shows_each_provider_and_what_is_wrong_with_it() {
     let desk = Desk::start().await;
     desk.run(&["list"])
-        .says(0, &["no provider in accounts/dev yet", "CreateProvider < provider.json"]);
+        .says(0, &["no provider in accounts/dev yet", "credvault providers create main"]);
     let nothing: Value =
         serde_json::from_str(&desk.run(&["list", "--output", "json"]).out).unwrap();
     assert_eq!(nothing["providers"], serde_json::json!([]));
@@ -181,7 +145,7 @@ async fn verify_prints_each_check_and_exits_with_the_worst() {
     let failed = desk.run(&["verify", "--all"]);
     failed.says(
         1,
-        &["main  Main trunk  failed", "✗ credentials", "– account_active", "/UpdateToken <"],
+        &["main  Main trunk  failed", "✗ credentials", "– account_active", "update-token main`"],
     );
     let said = [&failed.out, &failed.err].map(String::as_str).concat();
     assert!(!said.contains(TOKEN) && !said.contains(&desk.dev.token()), "{said}");
@@ -226,8 +190,9 @@ async fn errors_say_what_to_type_next() {
     for (address, told) in [
         ("127.0.0.1:1", "is it running? `credvault dev`"),
         (twilio.as_str(), "is it running? `credvault dev`"),
-        ("192.0.2.1:50051", "ssh -L"),
-        ("https://127.0.0.1:50051", "leave out `https://`"),
+        ("192.0.2.1:50051", "write https://HOST:PORT"),
+        ("https://127.0.0.1:1", "--ca-file names who vouches"),
+        ("unix:/nowhere", "is it running?"),
         ("nonsense", "HOST:PORT"),
     ] {
         let ran = run(&admin, &["list", "--address", address]);

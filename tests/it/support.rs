@@ -2,6 +2,7 @@
 //! and clients for both.
 
 pub(crate) mod calls;
+pub(crate) mod cli;
 pub(crate) mod database;
 pub(crate) mod process;
 pub(crate) mod random;

@@ -2,7 +2,7 @@
 
 use clap::builder::PossibleValuesParser;
 
-use super::{Advice, Connection, all, cells, client, remarks, table};
+use super::{Advice, NO_ACCOUNT, all, cells, client, remarks, table};
 use crate::cli::client::Output;
 use crate::cli::terminal::{harmless_json, size};
 use crate::cli::{note, say};
@@ -10,10 +10,7 @@ use crate::clock::Clock;
 use crate::grpc::json;
 use crate::grpc::proto::{ListProvidersResponse, ProviderFilter, ProviderType, VerificationStatus};
 
-const ADVICE: Advice = Advice {
-    not_found: "Choose another with --account, or a token of that account with --token-file",
-    role: "reader",
-};
+const ADVICE: Advice = Advice { not_found: NO_ACCOUNT, role: "reader" };
 
 /// List an account's providers, and what their last verification found
 ///
@@ -48,7 +45,7 @@ pub(super) async fn run(args: Args, clock: &dyn Clock) -> anyhow::Result<()> {
         return Ok(());
     }
     if providers.is_empty() {
-        introduce(&connection, &parent, filter != ProviderFilter::default());
+        introduce(&parent, filter != ProviderFilter::default());
         return Ok(());
     }
     let mut table = table();
@@ -78,7 +75,7 @@ impl Args {
 }
 
 /// What to type when there is nothing to list.
-fn introduce(connection: &Connection, parent: &str, filtered: bool) {
+fn introduce(parent: &str, filtered: bool) {
     if filtered {
         note(format_args!(
             "No provider in {parent} is like that; without --status and --type, all are listed."
@@ -86,14 +83,7 @@ fn introduce(connection: &Connection, parent: &str, filtered: bool) {
         return;
     }
     note(format_args!(
-        "There is no provider in {parent} yet. To create one, write a file for your eyes only (umask 077),
-
-  {{\"parent\": \"{parent}\", \"provider_id\": \"main\", \"auth_token\": \"the token\",
-   \"provider\": {{\"twilio\": {{\"account_sid\": \"AC…\"}}}}}}
-
-and send it:
-
-  {} < provider.json",
-        connection.grpcurl("ProviderService/CreateProvider")
+        "There is no provider in {parent} yet. To create one:\n\n  \
+         credvault providers create main --account-sid AC…"
     ));
 }

@@ -8,12 +8,12 @@ use anyhow::bail;
 use jiff::SignedDuration;
 
 use super::{
-    Advice, CallError, Connection, Provider, VerificationStatus, age, all, carrier_account, checks,
-    client, id, mark, status, status_span, watch,
+    Advice, CallError, Connection, NOT_FOUND, Provider, VerificationStatus, age, all,
+    carrier_account, checks, client, id, mark, status, status_span, watch,
 };
 use crate::cli::client::Output;
 use crate::cli::terminal::{Line, Span, harmless, harmless_json, is_watched};
-use crate::cli::{note, report, say};
+use crate::cli::{NOT_ASKED, note, report, say};
 use crate::clock::Clock;
 use crate::grpc::client::time;
 use crate::grpc::json;
@@ -22,11 +22,7 @@ use crate::grpc::proto::{CheckStatus, ProviderFilter, VerificationCheck, VerifyP
 /// The exit status if one provider failed.
 const FAILED: u8 = 1;
 
-/// The exit status if none failed, but one could not be asked.
-pub(super) const NOT_ASKED: u8 = 2;
-
-const ADVICE: Advice =
-    Advice { not_found: "`credvault providers list` shows which there are", role: "token-writer" };
+const ADVICE: Advice = Advice { not_found: NOT_FOUND, role: "token-writer" };
 
 /// Ask the carriers of providers whether their tokens, and what else calls need, are in order
 ///
@@ -138,7 +134,7 @@ async fn once(
                     }
                 }
                 if output == Output::Table {
-                    print(connection, &provider, clock);
+                    print(&provider, clock);
                 }
             }
             Err(error) => {
@@ -156,7 +152,7 @@ async fn once(
 }
 
 /// Prints a verdict and its checks.
-fn print(connection: &Connection, provider: &Provider, clock: &dyn Clock) {
+pub(super) fn print(provider: &Provider, clock: &dyn Clock) {
     let since = provider.verification.as_ref().and_then(|it| time(it.status_change_time));
     let about = format!(
         " for {}, token v{}, {}",
@@ -182,15 +178,8 @@ fn print(connection: &Connection, provider: &Provider, clock: &dyn Clock) {
     };
     if checks(provider).iter().any(refused) {
         note(format_args!(
-            "To store a token that works, write a file for your eyes only (umask 077),
-
-  {{\"name\": \"{}\", \"auth_token\": \"the token\"}}
-
-and send it:
-
-  {} < token.json",
-            harmless(&provider.name),
-            connection.grpcurl("ProviderService/UpdateToken")
+            "`credvault providers update-token {}` stores a token that works",
+            harmless(id(&provider.name))
         ));
     }
 }

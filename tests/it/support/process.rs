@@ -20,6 +20,8 @@ pub(crate) fn credvault<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>)
     // Tests try more tokens than people do.
     command.env("CREDVAULT_LIMITS_TOKEN_TRIES_PER_PROVIDER", "0");
     command.env("CREDVAULT_LIMITS_TOKEN_TRIES_PER_ACCOUNT", "0");
+    // Nor the profiles of whoever runs the tests.
+    command.env("CREDVAULT_CLIENT_CONFIG", "/nonexistent/client.toml");
     // Many run at once, and few are looked at.
     command.env("CREDVAULT_OPS_LISTEN", "off");
     command.args(arguments).stdin(Stdio::null());

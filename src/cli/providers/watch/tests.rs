@@ -33,7 +33,12 @@ fn provider(status: VerificationStatus, checks: &[(&str, CheckStatus, &str)]) ->
 }
 
 fn refused(reason: &str, retry_after: Option<Duration>) -> CallError {
-    CallError::Refused { reason: reason.to_owned(), message: "words".to_owned(), retry_after }
+    CallError::Refused {
+        reason: reason.to_owned(),
+        message: "words".to_owned(),
+        resource: None,
+        retry_after,
+    }
 }
 
 /// Answers these, one a call, and ends after the last. What was shown, with the second of each call.
