@@ -1,6 +1,7 @@
 //! The command line. One file a command.
 
 mod client;
+mod credentials;
 mod dev;
 mod doctor;
 mod init;
@@ -53,6 +54,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Credentials(credentials::Args),
     Dev(dev::Args),
     Doctor(doctor::Args),
     Init(init::Args),
@@ -71,6 +73,7 @@ pub fn run() -> ExitCode {
         .and_then(|runtime| {
             let result = runtime.block_on(async {
                 match command {
+                    Command::Credentials(args) => return credentials::run(args).await,
                     Command::Dev(args) => dev::run(args).await?,
                     Command::Doctor(args) => return Ok(doctor::run(args).await),
                     Command::Init(args) => init::run(args)?,

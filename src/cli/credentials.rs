@@ -1,0 +1,464 @@
+//! `credvault credentials`: SIP credentials. A password is printed by the command that issues it, and by no other.
+
+mod import;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Subcommand;
+use jiff::Timestamp;
+
+use super::client::{Change, Connection, Options, Output, Retry};
+use super::terminal::harmless;
+use super::{note, or_not_asked, render, say, secrets};
+use crate::grpc::client::{field_mask, timestamp};
+use crate::grpc::proto::{
+    CreateCredentialRequest, Credential, CredentialFilter, DeleteCredentialRequest,
+    GetCredentialRequest, IssuedSecret, ListCredentialsRequest, ListCredentialsResponse,
+    RotateCredentialRequest, UpdateCredentialRequest, VerifySipDigestRequest,
+};
+
+/// What helps when a credential is not there.
+const NOT_FOUND: &str = "`credvault credentials list` shows which there are";
+
+/// What helps when an account is not there.
+const NO_ACCOUNT: &str =
+    "Choose another with --account, or a token of that account with --token-file";
+
+/// Issue, rotate and look at SIP credentials
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  credvault credentials create desk-1 --username desk-1 --realm sip.example.com
+  credvault credentials rotate desk-1 --reason 'phone lost'
+  credvault credentials list --rotated-before 2026-01-31T00:00:00Z
+  credvault credentials import phones.csv --out phones.passwords.csv")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Create(CreateArgs),
+    Delete(DeleteArgs),
+    Get(GetArgs),
+    Import(import::Args),
+    List(ListArgs),
+    Rotate(RotateArgs),
+    Update(UpdateArgs),
+    VerifyDigest(VerifyDigestArgs),
+}
+
+/// Create a credential and print its password, this once
+///
+/// Standard output is the password alone, and what it is for goes to standard error. A password of your own is never
+/// printed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  credvault credentials create desk-1 --username desk-1 --realm sip.example.com
+  credvault credentials create desk-1 --username desk-1 --realm sip.example.com --out desk-1.password
+  pass show desk-1 | credvault credentials create desk-1 --username desk-1 --realm sip.example.com --password-file -")]
+struct CreateArgs {
+    /// Its id, such as desk-1 [default: the vault makes one]
+    #[arg(value_name = "ID", default_value = "", hide_default_value = true)]
+    id: String,
+    /// The user part of its SIP address
+    #[arg(long, value_name = "NAME")]
+    username: String,
+    /// The SIP realm, such as sip.example.com
+    #[arg(long, value_name = "REALM")]
+    realm: String,
+    /// What it is, in words for people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// A label; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// A password of your own: in a file that only you may read; or -, to pipe it in or be asked for it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_length", "out"])]
+    password_file: Option<PathBuf>,
+    /// How long the generated password is, 16 to 64 [default: 24]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    password_length: u32,
+    #[command(flatten)]
+    out: secrets::Out,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    retry: Retry,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Show what is known of a credential: everything but its password
+#[derive(Debug, clap::Args)]
+struct GetArgs {
+    /// Its id, or whole name
+    credential: String,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// List an account's credentials
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  credvault credentials list --realm sip.example.com --label site=berlin
+  credvault credentials list --rotated-before 2026-01-31T00:00:00Z          those that are due
+  credvault credentials list --limit 0 --output json | jq -r .credentials[].username")]
+struct ListArgs {
+    /// Only those of this realm
+    #[arg(long, value_name = "REALM", default_value = "", hide_default_value = true)]
+    realm: String,
+    /// Only those whose username begins so
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    username_prefix: String,
+    /// Only those with this label; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Only those that are enabled (true) or disabled (false)
+    #[arg(long, value_name = "BOOL")]
+    enabled: Option<bool>,
+    /// Only those whose password is older, such as 2026-01-31T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    rotated_before: Option<Timestamp>,
+    /// How many at the most; 0: all
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: usize,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Change a credential: only what is named
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  credvault credentials update desk-1 --enabled false --reason 'phone lost'
+  credvault credentials update desk-1 --label site=berlin --label floor=2
+  credvault credentials update desk-1 --password-file -                     asks for the new password")]
+struct UpdateArgs {
+    /// Its id, or whole name
+    credential: String,
+    /// What it is, in words for people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// All its labels from now on; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Take all labels away
+    #[arg(long, conflicts_with = "labels")]
+    no_labels: bool,
+    /// Whether digest checks may succeed
+    #[arg(long, value_name = "BOOL")]
+    enabled: Option<bool>,
+    /// A new password of your own: in a file that only you may read; or -, to pipe it in or be asked for it
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Only if this is still its etag
+    #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
+    etag: String,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    retry: Retry,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Give a credential a new password and print it, this once; the old one ends at once
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  credvault credentials rotate desk-1 --reason weekly
+  credvault credentials rotate desk-1 --out desk-1.password
+In a script, a --request-id makes it safe to repeat after an answer that was lost.")]
+struct RotateArgs {
+    /// Its id, or whole name
+    credential: String,
+    /// Only if this is still its etag
+    #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
+    etag: String,
+    /// How long the generated password is, 16 to 64 [default: 24]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    password_length: u32,
+    #[command(flatten)]
+    out: secrets::Out,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    retry: Retry,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Delete a credential for good, with its password
+#[derive(Debug, clap::Args)]
+struct DeleteArgs {
+    /// Its id, or whole name
+    credential: String,
+    /// Only if this is still its etag
+    #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
+    etag: String,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    retry: Retry,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Check the digest response of a SIP phone against the stored password, which stays inside
+///
+/// The values are those of the phone's Authorization header (RFC 3261 §22, RFC 7616). Exit status: 0 if the response is
+/// right; 1 if it is not; 2 if the vault could not be asked.
+#[derive(Debug, clap::Args)]
+struct VerifyDigestArgs {
+    #[arg(long)]
+    username: String,
+    #[arg(long)]
+    realm: String,
+    /// The SIP method, such as REGISTER
+    #[arg(long)]
+    method: String,
+    #[arg(long)]
+    uri: String,
+    #[arg(long)]
+    nonce: String,
+    #[arg(long)]
+    response: String,
+    #[arg(long, default_value = "", hide_default_value = true)]
+    algorithm: String,
+    #[arg(long, default_value = "", hide_default_value = true)]
+    qop: String,
+    #[arg(long, default_value = "", hide_default_value = true)]
+    nc: String,
+    #[arg(long, default_value = "", hide_default_value = true)]
+    cnonce: String,
+    /// The phone's address, so that wrong responses from it are limited and from elsewhere are not
+    #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
+    source: String,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Create(args) => create(args).await?,
+        Command::Delete(args) => delete(args).await?,
+        Command::Get(args) => get(args).await?,
+        Command::Import(args) => return Ok(or_not_asked(import::run(args).await)),
+        Command::List(args) => list(args).await?,
+        Command::Rotate(args) => rotate(args).await?,
+        Command::Update(args) => update(args).await?,
+        Command::VerifyDigest(args) => {
+            return Ok(or_not_asked(verify_digest(args).await));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create(args: CreateArgs) -> anyhow::Result<()> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let parent = connection.account()?;
+    let password = args.password_file.as_deref().map(secrets::password).transpose()?;
+    let place = args.out.open()?;
+    let request = CreateCredentialRequest {
+        parent,
+        credential_id: args.id,
+        credential: Some(Credential {
+            username: args.username,
+            realm: args.realm,
+            description: args.description,
+            labels: args.labels.into_iter().collect(),
+            ..Credential::default()
+        }),
+        password,
+        password_length: args.password_length,
+        request_id: args.retry.request_id,
+        reason: args.change.reason,
+    };
+    let answer = connection.ask(request, NO_ACCOUNT).await?;
+    if output == Output::Json {
+        return render::one(output, &answer, answer.credential.as_ref());
+    }
+    let name = answer.credential.map(|credential| credential.name).unwrap_or_default();
+    issued(&name, answer.issued, place)
+}
+
+/// Hands out what was issued: nothing, where callers bring their own.
+fn issued(name: &str, issued: Option<IssuedSecret>, place: secrets::Place) -> anyhow::Result<()> {
+    let name = harmless(name);
+    let Some(issued) = issued else {
+        note(format_args!("{name}: with the password that you brought"));
+        return Ok(());
+    };
+    place.put(&issued.password)?;
+    note(format_args!("{name}: version {}; its password is not shown again", issued.version));
+    Ok(())
+}
+
+async fn get(args: GetArgs) -> anyhow::Result<()> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let name = connection.name("credentials", &args.credential)?;
+    let answer = connection.ask(GetCredentialRequest { name }, NOT_FOUND).await?;
+    render::one(output, &answer, answer.credential.as_ref())
+}
+
+async fn list(args: ListArgs) -> anyhow::Result<()> {
+    let output = args.options.output;
+    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
+    let filter = CredentialFilter {
+        enabled: args.enabled,
+        realm: args.realm,
+        username_prefix: args.username_prefix,
+        labels: args.labels.into_iter().collect(),
+        rotated_before: args.rotated_before.map(timestamp),
+    };
+    let is_filtered = filter != CredentialFilter::default();
+    let connection = args.options.connect()?;
+    let parent = connection.account()?;
+    let mut found = Vec::new();
+    let mut rest = String::new();
+    let request = |page_token| ListCredentialsRequest {
+        parent: parent.clone(),
+        page_size: i32::try_from(limit.min(200)).unwrap_or(200),
+        page_token,
+        filter: Some(filter.clone()),
+    };
+    let take = |page: ListCredentialsResponse| {
+        found.extend(page.credentials);
+        if found.len() < limit {
+            return page.next_page_token;
+        }
+        rest = page.next_page_token;
+        String::new()
+    };
+    connection.pages(request, take, NO_ACCOUNT).await?;
+    let cut = found.len() > limit || !rest.is_empty();
+    found.truncate(limit);
+    // What was cut off here has no token of its own.
+    let answer = ListCredentialsResponse { credentials: found, next_page_token: String::new() };
+    let nothing = if is_filtered {
+        "No credential is like that; without the filters, all are listed.".to_owned()
+    } else {
+        format!(
+            "There is no credential in {parent} yet. To create one:\n\n  \
+             credvault credentials create desk-1 --username desk-1 --realm sip.example.com"
+        )
+    };
+    let columns = ["name", "username", "realm", "enabled", "version", "rotate_time", "description"];
+    render::list(output, &answer, &answer.credentials, &columns, &nothing)?;
+    if cut {
+        note(format_args!("There are more than {limit}; --limit 0 lists all."));
+    }
+    Ok(())
+}
+
+async fn update(args: UpdateArgs) -> anyhow::Result<()> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let mut paths = Vec::new();
+    for (path, is_named) in [
+        ("description", args.description.is_some()),
+        ("labels", !args.labels.is_empty() || args.no_labels),
+        ("enabled", args.enabled.is_some()),
+    ] {
+        if is_named {
+            paths.push(path);
+        }
+    }
+    if paths.is_empty() && args.password_file.is_none() {
+        bail!("nothing to change: name --description, --label, --enabled or --password-file");
+    }
+    let password = args.password_file.as_deref().map(secrets::password).transpose()?;
+    let request = UpdateCredentialRequest {
+        credential: Some(Credential {
+            name: connection.name("credentials", &args.credential)?,
+            description: args.description,
+            labels: args.labels.into_iter().collect(),
+            enabled: args.enabled,
+            etag: args.etag,
+            ..Credential::default()
+        }),
+        // The password lies outside of the mask.
+        update_mask: (!paths.is_empty()).then(|| field_mask(&paths)),
+        password,
+        request_id: args.retry.request_id,
+        reason: args.change.reason,
+    };
+    let answer = connection.ask(request, NOT_FOUND).await?;
+    render::one(output, &answer, answer.credential.as_ref())
+}
+
+async fn rotate(args: RotateArgs) -> anyhow::Result<()> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let place = args.out.open()?;
+    let request = RotateCredentialRequest {
+        name: connection.name("credentials", &args.credential)?,
+        etag: args.etag,
+        password_length: args.password_length,
+        request_id: args.retry.request_id,
+        reason: args.change.reason,
+    };
+    let answer = connection.ask(request, NOT_FOUND).await?;
+    if output == Output::Json {
+        return render::one(output, &answer, answer.credential.as_ref());
+    }
+    let name = answer.credential.map(|credential| credential.name).unwrap_or_default();
+    issued(&name, answer.issued, place)
+}
+
+async fn delete(args: DeleteArgs) -> anyhow::Result<()> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let name = connection.name("credentials", &args.credential)?;
+    let request = DeleteCredentialRequest {
+        name: name.clone(),
+        etag: args.etag,
+        request_id: args.retry.request_id,
+        reason: args.change.reason,
+    };
+    let answer = connection.ask(request, NOT_FOUND).await?;
+    note(format_args!("{name} is deleted"));
+    render::one(output, &answer, None::<&Credential>)
+}
+
+async fn verify_digest(args: VerifyDigestArgs) -> anyhow::Result<ExitCode> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let request = VerifySipDigestRequest {
+        parent: connection.account()?,
+        username: args.username,
+        realm: args.realm,
+        method: args.method,
+        uri: args.uri,
+        nonce: args.nonce,
+        nc: args.nc,
+        cnonce: args.cnonce,
+        qop: args.qop,
+        algorithm: args.algorithm,
+        response: args.response,
+        source: args.source,
+    };
+    let answer = connection.ask(request, NO_ACCOUNT).await?;
+    if output == Output::Json {
+        render::one(output, &answer, Some(&answer))?;
+    } else if answer.valid {
+        say(format_args!("right: {}, version {}", harmless(&answer.credential), answer.version));
+    } else {
+        say("wrong");
+    }
+    Ok(if answer.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Parses `KEY=VALUE`.
+fn label(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
