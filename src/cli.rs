@@ -1,5 +1,6 @@
 //! The command line. One file a command.
 
+mod accounts;
 mod client;
 mod credentials;
 mod dev;
@@ -7,6 +8,7 @@ mod doctor;
 mod init;
 mod providers;
 mod render;
+mod roles;
 mod secrets;
 mod serve;
 mod terminal;
@@ -54,11 +56,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Accounts(accounts::Args),
     Credentials(credentials::Args),
     Dev(dev::Args),
     Doctor(doctor::Args),
     Init(init::Args),
     Providers(providers::Args),
+    Roles(roles::Args),
     Serve(serve::Args),
     Tokens(tokens::Args),
 }
@@ -73,13 +77,15 @@ pub fn run() -> ExitCode {
         .and_then(|runtime| {
             let result = runtime.block_on(async {
                 match command {
+                    Command::Accounts(args) => return accounts::run(args).await,
                     Command::Credentials(args) => return credentials::run(args).await,
                     Command::Dev(args) => dev::run(args).await?,
                     Command::Doctor(args) => return Ok(doctor::run(args).await),
                     Command::Init(args) => init::run(args)?,
                     Command::Providers(args) => return providers::run(args).await,
+                    Command::Roles(args) => return roles::run(args).await,
                     Command::Serve(args) => serve::run(args).await?,
-                    Command::Tokens(args) => tokens::run(args).await?,
+                    Command::Tokens(args) => return tokens::run(args).await,
                 }
                 Ok(ExitCode::SUCCESS)
             });

@@ -17,6 +17,7 @@ mod audit;
 mod authorization;
 mod bad_input;
 mod canary;
+mod cli_access;
 mod cli_connection;
 mod cli_credentials;
 mod cli_import;
