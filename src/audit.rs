@@ -112,6 +112,11 @@ pub struct Linked {
 /// All integers are big-endian; the lengths make the encoding unambiguous. The chain is its name,
 /// `accounts/{account}` or `vault`: whoever has the entries can check them without the vault.
 pub fn append(chain: &Chain, last: Option<&Link>, entry: &Entry) -> Link {
+    link(&chain.name, last, entry)
+}
+
+/// The same for a chain of which only the name is known, to check what a vault has answered.
+pub fn link(chain: &str, last: Option<&Link>, entry: &Entry) -> Link {
     let sequence = last.map_or(1, |last| last.sequence + 1);
     let previous_hash = last.map_or([0; 32], |last| last.hash);
     let mut hash = Sha256::new()
@@ -122,7 +127,7 @@ pub fn append(chain: &Chain, last: Option<&Link>, entry: &Entry) -> Link {
         .chain_update(entry.version_before.to_be_bytes())
         .chain_update(entry.version_after.to_be_bytes());
     let texts = [
-        &chain.name,
+        chain,
         &entry.actor.principal,
         &entry.actor.peer,
         &entry.method,

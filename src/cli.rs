@@ -1,6 +1,7 @@
 //! The command line. One file a command.
 
 mod accounts;
+mod audit;
 mod client;
 mod credentials;
 mod dev;
@@ -57,6 +58,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Accounts(accounts::Args),
+    Audit(audit::Args),
     Credentials(credentials::Args),
     Dev(dev::Args),
     Doctor(doctor::Args),
@@ -78,6 +80,7 @@ pub fn run() -> ExitCode {
             let result = runtime.block_on(async {
                 match command {
                     Command::Accounts(args) => return accounts::run(args).await,
+                    Command::Audit(args) => return audit::run(args).await,
                     Command::Credentials(args) => return credentials::run(args).await,
                     Command::Dev(args) => dev::run(args).await?,
                     Command::Doctor(args) => return Ok(doctor::run(args).await),

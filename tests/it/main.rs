@@ -18,6 +18,7 @@ mod authorization;
 mod bad_input;
 mod canary;
 mod cli_access;
+mod cli_audit;
 mod cli_connection;
 mod cli_credentials;
 mod cli_import;

@@ -1,0 +1,91 @@
+//! `credvault audit`: who changed what, and whether the record is whole.
+
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::client::{Options, Whose};
+use super::{note, or_not_asked, render};
+use crate::grpc::proto::{AuditFilter, ListAuditEntriesRequest, ListAuditEntriesResponse};
+
+/// What helps when an account is not there.
+const NOT_FOUND: &str =
+    "Choose another with --account, or a token of that account with --token-file";
+
+/// Read the audit log, and check that nothing in it was changed
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  credvault audit list
+  credvault audit list --resource accounts/acme/credentials/desk-1
+  credvault audit verify --account acme
+  credvault audit list --vault           what operators did, and refusals of strangers")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(ListArgs),
+    Verify(verify::Args),
+}
+
+/// List the audit entries of an account, or of the vault, oldest first
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// Only those on this resource, by its whole name
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    resource: String,
+    /// How many at the most; 0: all
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: usize,
+    #[command(flatten)]
+    whose: Whose,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::List(args) => list(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Verify(args) => Ok(or_not_asked(verify::run(args).await)),
+    }
+}
+
+/// The request for a page of a chain.
+fn page(parent: &str, resource: &str, page_token: String) -> ListAuditEntriesRequest {
+    ListAuditEntriesRequest {
+        parent: parent.to_owned(),
+        page_size: 200,
+        page_token,
+        filter: Some(AuditFilter { resource: resource.to_owned() }),
+    }
+}
+
+async fn list(args: ListArgs) -> anyhow::Result<()> {
+    let output = args.options.output;
+    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
+    let connection = args.options.connect_for(args.whose)?;
+    let parent = connection.parent()?;
+    let mut entries = Vec::new();
+    let take = |page: ListAuditEntriesResponse| {
+        entries.extend(page.entries);
+        // One more than asked for tells that there are more.
+        if entries.len() > limit { String::new() } else { page.next_page_token }
+    };
+    connection.pages(|token| page(&parent, &args.resource, token), take, NOT_FOUND).await?;
+    let is_cut = entries.len() > limit;
+    entries.truncate(limit);
+    let answer = ListAuditEntriesResponse { entries, ..ListAuditEntriesResponse::default() };
+    let columns =
+        ["sequence", "time", "principal", "method", "resource", "outcome", "detail", "reason"];
+    let nothing = format!("Nothing has happened in {parent} yet.");
+    render::list(output, &answer, &answer.entries, &columns, &nothing)?;
+    if is_cut {
+        note(format_args!("There are more than {limit}; --limit 0 lists all."));
+    }
+    Ok(())
+}
