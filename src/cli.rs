@@ -3,6 +3,7 @@
 mod accounts;
 mod audit;
 mod client;
+mod completions;
 mod credentials;
 mod dev;
 mod doctor;
@@ -59,6 +60,7 @@ struct Cli {
 enum Command {
     Accounts(accounts::Args),
     Audit(audit::Args),
+    Completions(completions::Args),
     Credentials(credentials::Args),
     Dev(dev::Args),
     Doctor(doctor::Args),
@@ -81,6 +83,7 @@ pub fn run() -> ExitCode {
                 match command {
                     Command::Accounts(args) => return accounts::run(args).await,
                     Command::Audit(args) => return audit::run(args).await,
+                    Command::Completions(args) => completions::run(args),
                     Command::Credentials(args) => return credentials::run(args).await,
                     Command::Dev(args) => dev::run(args).await?,
                     Command::Doctor(args) => return Ok(doctor::run(args).await),

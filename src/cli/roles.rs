@@ -17,6 +17,11 @@ const NOT_FOUND: &str = "`credvault roles list` shows who has which";
 
 /// See and change who may do what
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  credvault roles set 'spiffe://example.org/edge/*' --role verifier
+  credvault roles set token:4f6b0c --role reader --role auditor
+  credvault roles set spiffe://example.org/ops --role operator --vault")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,

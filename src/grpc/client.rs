@@ -24,6 +24,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(3);
 
+/// Calls at once on a connection: what a vault takes before it refuses one.
+pub const CALLS_AT_ONCE: usize = 64;
+
 /// A request: it knows its method and its answer. `build.rs` implements it for each.
 pub trait Rpc: Message + 'static {
     /// What answers it.
@@ -97,7 +100,8 @@ impl Client {
         };
         let agent = concat!("credvault/", env!("CARGO_PKG_VERSION"));
         let endpoint = endpoint.user_agent(agent).map_err(|_| ADDRESS)?;
-        let channel = endpoint.connect_timeout(CONNECT).connect_lazy();
+        let channel =
+            endpoint.connect_timeout(CONNECT).concurrency_limit(CALLS_AT_ONCE).connect_lazy();
         let bearer = identity.token.map(bearer).transpose()?;
         Ok(Self { grpc: tonic::client::Grpc::new(channel), bearer })
     }

@@ -19,6 +19,7 @@ mod bad_input;
 mod canary;
 mod cli_access;
 mod cli_audit;
+mod cli_commands;
 mod cli_connection;
 mod cli_credentials;
 mod cli_import;

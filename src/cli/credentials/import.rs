@@ -20,7 +20,7 @@ use super::{Connection, NO_ACCOUNT, Options, Output};
 use crate::cli::client::{Advice, Change};
 use crate::cli::terminal::harmless;
 use crate::cli::{NOT_ASKED, Signals, note, say};
-use crate::grpc::client::{CallError, Rpc};
+use crate::grpc::client::{CALLS_AT_ONCE, CallError, Rpc};
 use crate::grpc::proto::{
     CreateCredentialRequest, Credential, GetCredentialRequest, IssuedSecret,
     ListCredentialsRequest, RotateCredentialRequest,
@@ -30,9 +30,8 @@ use out::Out;
 use progress::Progress;
 use rows::Row;
 
-/// Connections, and calls at once on each: what a vault takes on one.
+/// How many connections share the calls.
 const CONNECTIONS: usize = 4;
-const CALLS: usize = 64;
 
 /// How often a call is made that the vault was too busy for.
 const TRIES: usize = 20;
@@ -121,7 +120,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
     });
-    let mut calls = stream::iter(calls).buffer_unordered(CONNECTIONS * CALLS);
+    let mut calls = stream::iter(calls).buffer_unordered(CONNECTIONS * CALLS_AT_ONCE);
     let mut signals = Signals::listen()?;
     let mut progress = Progress::start(total.saturating_sub(done.count()));
     let (mut created, mut failed, mut hopeless) = (0_u64, 0_u64, None);
