@@ -45,6 +45,7 @@ mod sqlite;
 mod stop;
 mod support;
 mod tamper;
+mod transcript;
 mod upstream_faults;
 mod upstream_transport;
 mod verifications;
