@@ -319,6 +319,25 @@ fn links(tree: &mut Tree<'_>) {
     }
 }
 
+/// The threat model names the test that shows each promise, as `suite::test`.
+fn proofs(tree: &mut Tree<'_>) {
+    let file = tree.root.join("docs/threat-model.md");
+    let text = if file.exists() { read(&file) } else { String::new() };
+    let tests = tree.rust("tests").iter().map(|file| read(file)).collect::<String>();
+    let is_path = |word: &&str| {
+        word.contains("::") && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:".contains(&b))
+    };
+    for (number, line) in (1..).zip(text.lines()) {
+        for path in line.split('`').skip(1).step_by(2).filter(is_path) {
+            let name = path.rsplit("::").next().unwrap_or_default();
+            if path != "suite::test" && !tests.contains(&format!("fn {name}(")) {
+                let what = format!("there is no test `{path}`: name the one that shows it");
+                tree.violation(&file, number, what);
+            }
+        }
+    }
+}
+
 fn module_docs(tree: &mut Tree<'_>) {
     for file in ["src", "tests", "benches", "examples"].map(|part| tree.rust(part)).concat() {
         if !read(&file).starts_with("//!") {
@@ -444,6 +463,11 @@ fn the_top_level_holds_what_is_expected() {
 #[test]
 fn local_links_lead_somewhere() {
     holds(links);
+}
+
+#[test]
+fn promises_name_tests_that_exist() {
+    holds(proofs);
 }
 
 #[test]

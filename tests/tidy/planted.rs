@@ -182,6 +182,13 @@ fn planted_dead_link() {
 }
 
 #[test]
+fn planted_promise_without_a_test() {
+    let model = "`suite::test` `a::holds`, `a::b::is_gone` and `AES-256-GCM`";
+    let files = [("docs/threat-model.md", model), ("tests/it/a.rs", "//! A.\nfn holds() {}")];
+    finds(super::proofs, &files, &["threat-model.md:1: there is no test `a::b::is_gone`"]);
+}
+
+#[test]
 fn planted_module_without_docs() {
     let files = [("src/a.rs", "//! A."), ("src/b.rs", "use a;"), ("tests/c.rs", "/// C.")];
     finds(super::module_docs, &files, &["src/b.rs:1", "tests/c.rs:1"]);

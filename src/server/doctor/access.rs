@@ -75,8 +75,14 @@ fn admins(store: &dyn Inspection, accounts: &[Account], now: Timestamp) -> Resul
             without.push(format!("accounts/{}", account.id));
         }
     }
+    if accounts.is_empty() {
+        return Ok(Finding::good("admins", "there is no account yet"));
+    }
     if without.is_empty() {
-        return Ok(Finding::good("admins", format!("each of {} accounts has one", accounts.len())));
+        return Ok(Finding::good(
+            "admins",
+            format!("of {} accounts, each that is open has one", accounts.len()),
+        ));
     }
     Ok(Finding::warning(
         "admins",

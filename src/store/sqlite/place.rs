@@ -155,7 +155,7 @@ fn check_owner(path: &Path, metadata: &fs::Metadata) -> Result<(), OpenError> {
     let Some(problem) = of_another(metadata.uid(), us) else { return Ok(()) };
     Err(OpenError::new(
         format!("{} {problem}", path.display()),
-        format!("run as that user, or `chown -R {us} {}`", folder(path).display()),
+        format!("run as that user, or `chown {us} {}`", path.display()),
     ))
 }
 

@@ -64,7 +64,7 @@ pub(super) const ROWS: &[Row] = &[
         "a folder that belongs to another user",
         |world| change(|| give_away(&world.data())),
         "and this process runs as user",
-        "chown -R",
+        "`chown ",
     ),
     row(
         "a folder that others may list",
