@@ -57,15 +57,14 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 fn secret(file: &Path) -> Option<Finding> {
     let metadata = fs::metadata(file).ok()?;
     let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 {
-        return None;
-    }
     let owner_alone = if metadata.is_dir() { "700" } else { "600" };
-    Some(Finding::bad(
-        "files",
-        format!("others may read {} (mode {mode:04o})", file.display()),
-        format!("run `chmod {owner_alone} {}`", file.display()),
-    ))
+    (mode & 0o077 != 0).then(|| {
+        Finding::bad(
+            "files",
+            format!("others may read {} (mode {mode:04o})", file.display()),
+            format!("run `chmod {owner_alone} {}`", file.display()),
+        )
+    })
 }
 
 /// What nobody else may write: whoever does says whom the vault trusts.

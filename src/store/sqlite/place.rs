@@ -66,13 +66,13 @@ fn check_place(path: &Path, metadata: &fs::Metadata) -> Result<(), OpenError> {
 }
 
 fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), OpenError> {
-    if metadata.mode() & 0o077 == 0 {
-        return Ok(());
+    if metadata.mode() & 0o077 != 0 {
+        return Err(OpenError::new(
+            format!("others may read {} (mode {:04o})", path.display(), metadata.mode() & 0o7777),
+            format!("run `chmod 600 {}`", path.display()),
+        ));
     }
-    Err(OpenError::new(
-        format!("others may read {} (mode {:04o})", path.display(), metadata.mode() & 0o7777),
-        format!("run `chmod 600 {}`", path.display()),
-    ))
+    Ok(())
 }
 
 fn is_left_over(path: &Path, metadata: &fs::Metadata) -> bool {

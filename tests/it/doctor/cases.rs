@@ -221,7 +221,7 @@ pub(super) const CASES: &[Case] = &[
     bad(
         "a clock that was set back",
         |world, _| {
-            sql(world, &entry_of_year(2100).replace("(zeroblob(16), 1,", "(zeroblob(16), 100,"))
+            sql(world, &entry_of_year(2100).replace("(zeroblob(16), 1,", "(zeroblob(16), 100,"));
         },
         "clock",
         "and the newest audit entry is of",

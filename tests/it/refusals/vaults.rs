@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::chown;
+use std::path::Path;
 
 use super::table::{Row, Spoilt};
 use super::world::{World, set_mode, text};
@@ -44,7 +45,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "a store that others may read",
-        |world| change(|| Ok(set_mode(&world.database(), 0o640))),
+        |world| with_mode(&world.database(), 0o640),
         "others may read",
         "chmod 600",
     ),
@@ -68,13 +69,13 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "a folder that others may list",
-        |world| change(|| Ok(set_mode(&world.data(), 0o755))),
+        |world| with_mode(&world.data(), 0o755),
         "others may use the folder",
         "chmod 700",
     ),
     row(
         "a folder that others may write to",
-        |world| change(|| Ok(set_mode(&world.data(), 0o770))),
+        |world| with_mode(&world.data(), 0o770),
         "others may use the folder",
         "chmod 700",
     ),
@@ -130,7 +131,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "a key that others may read",
-        |world| change(|| Ok(set_mode(&world.key(), 0o640))),
+        |world| with_mode(&world.key(), 0o640),
         "others may read it",
         "chmod 600",
     ),
@@ -186,8 +187,13 @@ fn change(change: impl FnOnce() -> std::io::Result<()>) -> Spoilt {
     Spoilt::default()
 }
 
+fn with_mode(path: &Path, mode: u32) -> Spoilt {
+    set_mode(path, mode);
+    Spoilt::default()
+}
+
 /// To a user that nobody is.
-fn give_away(path: &std::path::Path) -> std::io::Result<()> {
+fn give_away(path: &Path) -> std::io::Result<()> {
     chown(path, Some(4_242), None)
 }
 
