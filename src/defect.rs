@@ -38,6 +38,8 @@ pub enum Defect {
     TellForeign,
     /// A refused call has done its work all the same. Caught by the authorization matrix.
     ActBeforeRefusal,
+    /// An import that goes on does not know its request ids. Caught by the interrupted import.
+    ForgetImport,
     /// A path that nobody knows becomes the label of a metric. Caught by the scan of the metrics.
     LabelPaths,
 }
@@ -62,6 +64,7 @@ impl Defect {
             Self::WrongRole => "wrong-role",
             Self::TellForeign => "tell-foreign",
             Self::ActBeforeRefusal => "act-before-refusal",
+            Self::ForgetImport => "forget-import",
             Self::LabelPaths => "label-paths",
         }
     }

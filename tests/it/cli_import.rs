@@ -21,6 +21,8 @@ struct Load {
     vault: TestVault,
     token: String,
     dir: tempfile::TempDir,
+    /// What the commands have wrong.
+    defect: &'static str,
 }
 
 impl Load {
@@ -29,7 +31,7 @@ impl Load {
         let token = vault.token("acme", &[Role::AccountAdmin, Role::Verifier]).await;
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("phones.csv"), rows).unwrap();
-        Self { vault, token, dir }
+        Self { vault, token, dir, defect: "" }
     }
 
     fn command(&self) -> Command {
@@ -38,6 +40,7 @@ impl Load {
             .current_dir(self.dir.path())
             .env("CREDVAULT_ADDRESS", self.vault.address.to_string());
         command.env("CREDVAULT_TOKEN", &self.token).env("CREDVAULT_ACCOUNT", "acme");
+        command.env("CREDVAULT_DEFECT", self.defect);
         command
     }
 
@@ -92,8 +95,8 @@ fn lines(file: &Path) -> usize {
 }
 
 fn users(count: usize) -> String {
-    let rows: String = (0..count).map(|n| format!("user-{n},{REALM}\n")).collect();
-    format!("username,realm\n{rows}")
+    let rows: Vec<String> = (0..count).map(|n| format!("user-{n},{REALM}\n")).collect();
+    format!("username,realm\n{}", rows.concat())
 }
 
 /// Users whose password, as it is written, is not the one that the vault has.
@@ -153,10 +156,10 @@ async fn all_lines_are_created_and_their_passwords_written_for_their_owner_alone
     assert_eq!(json, serde_json::json!({"created": 0, "before": 2, "failed": 0, "finished": true}));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_import_that_was_killed_goes_on_and_no_password_is_lost() {
+/// Kills an import, takes answers away that were written, and goes on; what is wrong then.
+async fn killed_and_gone_on(defect: &'static str) -> Result<(), String> {
     const COUNT: usize = 3000;
-    let load = Load::start(&users(COUNT)).await;
+    let load = Load { defect, ..Load::start(&users(COUNT)).await };
     let mut killed = load.begin();
     killed.0.as_mut().unwrap().kill().unwrap();
     killed.0.take().unwrap().wait().unwrap();
@@ -168,15 +171,34 @@ async fn an_import_that_was_killed_goes_on_and_no_password_is_lost() {
     fs::write(load.out(), format!("{}\naccounts/acme/creden", cut.join("\n"))).unwrap();
 
     let ran = load.run();
-    ran.says(0, &["cut off", "are in out.csv already", "0 lines failed"]);
-    let tenths =
-        ran.err.lines().filter(|line| line.contains(" of ") && line.contains(" after ")).count();
-    assert_eq!(tenths, 10, "{ran:?}");
     let written = load.written();
     let all = (0..COUNT).map(|n| format!("user-{n}"));
-    assert_eq!(written.keys().cloned().collect::<BTreeSet<_>>(), all.collect());
-    assert_eq!(wrong(&load).await, BTreeSet::new(), "each password opens its credential");
+    let missing: Vec<String> = all.filter(|user| !written.contains_key(user)).collect();
+    let wrong = wrong(&load).await;
+    if ran.status != 0 || !missing.is_empty() || !wrong.is_empty() {
+        return Err(format!("missing: {missing:?}, wrong: {wrong:?}, {}", ran.err));
+    }
+    ran.says(0, &["cut off", "are in out.csv already", "0 lines failed"]);
+    let is_tenth = |line: &&str| line.contains(" of ") && line.contains(" after ");
+    assert_eq!(ran.err.lines().filter(is_tenth).count(), 10, "{ran:?}");
+    assert_eq!(written.len(), COUNT);
     assert_eq!(fs::read_dir(load.dir.path()).unwrap().count(), 2, "nothing else is left");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_that_was_killed_goes_on_and_no_password_is_lost() {
+    killed_and_gone_on("").await.unwrap();
+}
+
+#[cfg(feature = "planted-defects")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn planted_forgotten_request_ids_are_caught() {
+    let problem = killed_and_gone_on("forget-import").await.unwrap_err();
+    assert!(
+        problem.contains("missing: [\"user-") && problem.contains("ALREADY_EXISTS"),
+        "{problem}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

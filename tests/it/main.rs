@@ -24,6 +24,7 @@ mod cli_connection;
 mod cli_credentials;
 mod cli_import;
 mod cli_providers;
+mod cli_terminal;
 mod contract;
 mod crash;
 mod credentials;

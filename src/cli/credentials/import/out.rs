@@ -13,6 +13,7 @@ use super::rows::Users;
 use crate::cli::note;
 use crate::config::is_own;
 use crate::crypto::random;
+use crate::defect::{Defect, planted};
 use crate::grpc::proto::{Credential, IssuedSecret};
 
 const HEADER: &str = "name,username,realm,password\n";
@@ -83,7 +84,7 @@ impl Out {
     /// Brings all to the disk. At its end an import cannot go on any more.
     pub(super) fn close(self, is_at_its_end: bool) -> anyhow::Result<()> {
         self.file.sync_all().with_context(|| format!("cannot finish {}", self.path.display()))?;
-        if is_at_its_end {
+        if is_at_its_end && !planted(Defect::ForgetImport) {
             fs::remove_file(&self.unfinished)
                 .with_context(|| format!("cannot remove {}", self.unfinished.display()))?;
         }
@@ -133,6 +134,9 @@ fn users(file: &mut File, path: &Path) -> anyhow::Result<Users> {
 
 /// The nonce of an import that was interrupted, or a new one.
 fn nonce(file: &Path) -> anyhow::Result<[u8; 12]> {
+    if planted(Defect::ForgetImport) {
+        return Ok(random::bytes()?);
+    }
     if let Ok(text) = fs::read_to_string(file) {
         let mut nonce = [0; 12];
         hex::decode_to_slice(text.trim(), &mut nonce).ok().context("it was changed; remove it")?;
