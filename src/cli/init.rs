@@ -36,10 +36,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
   key   {} ({made})
 
 Next, as this user:
-  (umask 077; credvault tokens create{same} --role operator > operator.token)
-                      a token for who operates it: makes accounts, and their first admins
-  (umask 077; credvault tokens create{same} --account acme --role account-admin > acme.token)
-                      a token for the first admin of an account
+  credvault tokens create --local{same} --role operator --out operator.token
+                      the first token, for who makes accounts and lets their first admins in
   credvault doctor{same}
                       is anything unsafe?
   credvault serve{same}

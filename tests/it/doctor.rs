@@ -173,8 +173,8 @@ async fn what_init_prints_can_be_typed_and_leaves_nothing_for_doctor() {
     let init = run(["init", "--data-dir", &text(&data)]);
     let said = String::from_utf8(init.stdout).unwrap();
     let commands: Vec<_> = said.lines().filter(|line| line.contains("credvault ")).collect();
-    assert_eq!(commands.len(), 4, "{said}");
-    for command in &commands[..3] {
+    assert_eq!(commands.len(), 3, "{said}");
+    for command in &commands[..2] {
         // `credvault` as the binary under test, with its surroundings.
         let credvault = crate::support::process::credvault([""; 0]);
         let mut shell = Command::new("sh");
@@ -187,12 +187,9 @@ async fn what_init_prints_can_be_typed_and_leaves_nothing_for_doctor() {
     let database = sqlite::open(&data.join("credvault.db"));
     let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(count("SELECT count(*) FROM role_binding WHERE role = 'operator'"), 1);
-    assert_eq!(count("SELECT count(*) FROM role_binding WHERE role = 'account-admin'"), 1);
-    for file in ["operator.token", "acme.token"] {
-        let token = std::fs::read_to_string(dir.path().join(file)).unwrap();
-        assert!(token.starts_with("cv1_") && token.lines().count() == 1);
-    }
-    let serve = commands[3].trim();
+    let token = std::fs::read_to_string(dir.path().join("operator.token")).unwrap();
+    assert!(token.starts_with("cv1_") && token.lines().count() == 1);
+    let serve = commands[2].trim();
     assert!(
         serve.starts_with("credvault serve --data-dir '") && serve.ends_with("the vault'"),
         "{serve}"

@@ -46,8 +46,13 @@ fn form(text: &str) -> String {
 
 fn word(word: &str) -> String {
     let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
-    if word.parse::<jiff::Timestamp>().is_ok() {
-        return "TIME".to_owned();
+    let (alone, comma) = word.strip_suffix(',').map_or((word, ""), |alone| (alone, ","));
+    if alone.parse::<jiff::Timestamp>().is_ok() || alone.parse::<jiff::civil::Date>().is_ok() {
+        return format!("TIME{comma}");
+    }
+    // Of the machine: how much room its disk has, and how many files it lets a process open.
+    if word.len() > 3 && word.bytes().all(|b| b.is_ascii_digit()) {
+        return "NUMBER".to_owned();
     }
     for (before, length) in [("apiTokens/", 24), ("token:", 24)] {
         if let Some((start, id)) = word.split_once(before)
