@@ -28,21 +28,23 @@ use crate::server::StopSignal;
 
 const LEARN: &str = "\
 First steps:
-  credvault dev                                                try it: everything is made for you
-  credvault init                                               make a vault for real use
-  credvault tokens create --local --role operator              the first token, beside the stopped vault
-  credvault serve                                              take calls
-  credvault doctor                                             is anything unsafe or broken?
-  credvault accounts create acme                               a wall around what is one team's
-  credvault tokens create --account acme --role rotator        let somebody in
-  credvault credentials create desk-1 --username desk-1 --realm sip.example.com
-  credvault providers verify --all --watch                     see whether carriers take our tokens
+  credvault dev                                           try it: everything is made for you
+  credvault init                                          make a vault for real use
+  credvault tokens create --local --role operator         the first token, before it is served
+  credvault serve                                         take calls
+  credvault doctor                                        is anything unsafe or broken?
+  credvault accounts create acme                          a wall around what is one team's
+  credvault tokens create --account acme --role rotator   let somebody in
+  credvault credentials create --help                     a phone's first password
+  credvault providers verify --all --watch                see whether carriers take our tokens
 
-Exit status: 0 if it is done, and what was asked for is so; 1 if it failed, or the answer is no (a check that failed,
-a wrong digest, a broken chain, a line that could not be imported); 2 if the command line is wrong, or a command that
-checks or imports could not ask, or not to the end.
+Exit status:
+  0  it is done, and what was asked for is so
+  1  it failed, or the answer is no: a check that failed, a wrong digest, a broken chain, a line
+     that could not be imported
+  2  the command line is wrong, or a command that checks or imports could not ask, or not to the end
 
-Options are also environment variables (shown beside them) and keys of a file; README.md lists them.";
+Options are also environment variables (shown beside them) and keys of a file: see README.md.";
 
 /// The exit status of a command that could not ask what it was to find out, or not to the end.
 const NOT_ASKED: u8 = 2;

@@ -1,6 +1,7 @@
 //! `credvault providers`, as people and scripts run it: against a real vault and a fake Twilio.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -198,6 +199,64 @@ async fn errors_say_what_to_type_next() {
         let ran = run(&admin, &["list", "--address", address]);
         assert!(ran.err.to_lowercase().contains(&told.to_lowercase()), "{ran:?}");
         assert_eq!(ran.status, 1, "{ran:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_comes_from_a_file_or_a_pipe_and_only_the_carrier_lets_it_in() {
+    const KEY: &str = "SKaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const SECRET: &str = "keysecretkeysecretkeysecretkeyse";
+    let desk = Desk::start().await;
+    let file = |name: &str, text: &str, mode: u32| {
+        let path = desk.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let create = ["create", "main", "--account-sid", SID, "--display-name", "Main"];
+    let wrong = Ran::with_input(desk.command(&create), &format!("{TOKEN_2}\n"));
+    wrong.says(1, &["UPSTREAM_REJECTED_TOKEN", "nothing was changed"]);
+    Ran::with_input(desk.command(&create), "").says(1, &["the Auth Token is empty"]);
+    file("open.token", TOKEN, 0o644);
+    let open = desk.run(&[&create[..], &["--auth-token-file", "open.token"]].concat());
+    open.says(1, &["others may read it", "chmod 600 open.token"]);
+    let tried = [&create[..], &["--validate-only"]].concat();
+    Ran::with_input(desk.command(&tried), TOKEN).says(0, &["verified", "nothing was stored"]);
+    desk.run(&["get", "main"]).says(1, &["NOT_FOUND", "`credvault providers list`"]);
+    file("own.token", &format!("{TOKEN}\n"), 0o600);
+    let created = desk.run(&[&create[..], &["--auth-token-file", "own.token"]].concat());
+    created.says(0, &["main  Main  verified", "✓ credentials", "twilio.account_sid", SID]);
+
+    desk.run(&["update", "main"]).says(1, &["nothing to change", "--trunk-sid"]);
+    desk.run(&["update", "main", "--display-name", ""]).says(0, &["main  verified"]);
+    desk.run(&["update", "main", "--trunk-sid", "TK"]).says(1, &["INVALID_FIELD", "sip_trunk_sid"]);
+    desk.twilio.add_api_key(SID, KEY, SECRET);
+    let by_key = ["update-token", "main", "--api-key-sid", KEY, "--output", "json"];
+    let by_key = Ran::with_input(desk.command(&by_key), SECRET);
+    by_key.says(0, &[]);
+    assert_eq!(by_key.json()["provider"]["twilio"]["apiKeySid"], KEY);
+    let both =
+        desk.run(&["update-token", "main", "--api-key-sid", KEY, "--auth-token-file", "own.token"]);
+    both.says(2, &["cannot be used with"]);
+    let stale = ["update-token", "main", "--auth-token-file", "own.token", "--etag", "\"0.1\""];
+    desk.run(&stale).says(1, &["ETAG_MISMATCH"]);
+    let again = desk.run(&["update-token", "main", "--auth-token-file", "own.token"]);
+    again.says(0, &["token v3"]);
+
+    desk.twilio.set_status(SID, "suspended");
+    desk.run(&["verify", "main"]).says(1, &[]);
+    let history = desk.run(&["history", "main"]);
+    history.says(0, &["account_active failed", "verified", "v3"]);
+    let lines: Vec<&str> = history.out.lines().collect();
+    assert_eq!(words(lines[0]), ["VERIFIED", "AGE", "STATUS", "TOKEN", "NOT PASSED"]);
+    assert_eq!(words(lines[1])[2], "failed", "newest first: {history:?}");
+    let listed = desk.run(&["history", "main", "--output", "json"]).json();
+    assert_eq!(listed["verifications"].as_array().unwrap().len(), lines.len() - 1);
+    desk.run(&["delete", "main"])
+        .says(0, &["main is deleted", "at the carrier its token stays valid"]);
+    desk.run(&["history", "main"]).says(1, &["NOT_FOUND"]);
+    for said in [wrong, created, by_key, again] {
+        let said = said.out + &said.err;
+        assert!(![TOKEN, TOKEN_2, SECRET].iter().any(|secret| said.contains(secret)), "{said}");
     }
 }
 
