@@ -178,6 +178,15 @@ impl Small {
         Ok(())
     }
 
+    /// Beside the vault that runs.
+    fn doctor_says_so(&self) -> Result<(), String> {
+        let mut doctor = credvault(["doctor", "--data-dir"]);
+        let output = doctor.arg(&self.process.data_dir).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let found = output.status.code() == Some(1) && said.contains("✗ disk");
+        if found { Ok(()) } else { Err(format!("doctor does not see the full disk: {said}")) }
+    }
+
     /// Everything that was answered is there, with its record, and can be read and used.
     async fn holds_what_was_answered(&self) -> Result<(), String> {
         let mut clients = self.clients();
@@ -316,6 +325,7 @@ async fn cycles(disk: &Path, defect: &str) -> Result<Report, String> {
         small.holds_what_was_answered().await?;
         filled?;
         small.is_refused_all_changes().await?;
+        small.doctor_says_so()?;
         for watch in &mut watches {
             says(watch, ServingStatus::NotServing).await?;
         }
