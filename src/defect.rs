@@ -40,6 +40,10 @@ pub enum Defect {
     ActBeforeRefusal,
     /// An import that goes on does not know its request ids. Caught by the interrupted import.
     ForgetImport,
+    /// The last admin may go. Caught by the races of admins.
+    ForgetLastAdmin,
+    /// A deleted account takes in what was under way. Caught by the suite of deletions.
+    TakeLateWrites,
     /// A path that nobody knows becomes the label of a metric. Caught by the scan of the metrics.
     LabelPaths,
 }
@@ -65,6 +69,8 @@ impl Defect {
             Self::TellForeign => "tell-foreign",
             Self::ActBeforeRefusal => "act-before-refusal",
             Self::ForgetImport => "forget-import",
+            Self::ForgetLastAdmin => "forget-last-admin",
+            Self::TakeLateWrites => "take-late-writes",
             Self::LabelPaths => "label-paths",
         }
     }

@@ -247,6 +247,9 @@ pub enum Error {
     /// Nobody could operate the vault any more.
     #[error("it is the vault's last operator")]
     LastOperator,
+    /// The account was disabled since its caller was let in.
+    #[error("the account is disabled")]
+    Disabled,
     /// The request id was used already.
     #[error("the request id was used already")]
     Repeated(Done),

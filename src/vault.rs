@@ -255,7 +255,14 @@ impl Vault {
 
     /// A refusal changed nothing, so it stands even when its record cannot be written.
     async fn record_refusal(&self, chain: Chain, entry: Entry) {
-        if let Err(error) = self.store.commit(Write::refusal(chain, entry)).await {
+        let recorded = match self.store.commit(Write::refusal(chain, entry.clone())).await {
+            // Its account was deleted in the meantime.
+            Err(store::Error::Conflict) => {
+                self.store.commit(Write::refusal(Chain::of_vault(), entry)).await
+            }
+            recorded => recorded,
+        };
+        if let Err(error) = recorded {
             tracing::error!(%error, "record a refusal");
         }
     }
@@ -319,6 +326,7 @@ impl From<store::Error> for Error {
             }
             store::Error::LastAdmin => Self::LastAdmin,
             store::Error::LastOperator => Self::LastOperator,
+            store::Error::Disabled => Self::AccountDisabled,
             store::Error::Overloaded => Self::Overloaded,
             store::Error::Full(source) => Self::StorageFull(source),
             store::Error::Unavailable(source) => Self::StorageUnavailable(source),

@@ -1,5 +1,6 @@
 //! Contract suites: what every implementation of a joint must do.
 
+mod accounts;
 mod callers;
 pub(crate) mod samples;
 mod store;

@@ -28,6 +28,7 @@ mod cli_terminal;
 mod contract;
 mod crash;
 mod credentials;
+mod deletion;
 mod descriptors;
 mod dev_and_serve;
 mod doctor;

@@ -25,9 +25,9 @@ const CREDENTIALS: usize = 500;
 const PROVIDERS: usize = 10;
 
 /// Magic, format, suite and KEK version: the same in every record, so no trace of an old one.
-const HEADER: usize = 8;
+pub(crate) const HEADER: usize = 8;
 
-const WINDOW: usize = 16;
+pub(crate) const WINDOW: usize = 16;
 
 /// What the scan found.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
 use crate::audit::{self, Chain, Entry};
 use crate::credential::Credential;
+use crate::defect::{Defect, planted};
 use crate::name::{ResourceId, Uid};
 use crate::provider::Provider;
 use crate::store::{
@@ -18,6 +19,7 @@ pub(super) fn apply(
     write: &Write,
     now: jiff::Timestamp,
 ) -> Result<(), Error> {
+    still_open(connection, write)?;
     if let Some((key, _)) = &write.once
         && let Some(done) = read::done(connection, key, now)?
     {
@@ -34,6 +36,28 @@ pub(super) fn apply(
     write.once.as_ref().map_or(Ok(()), |(key, done)| remember(connection, key, done))
 }
 
+/// Whether the accounts of a write are still as its caller found them, who may have been let in long ago. What came
+/// into one that is deleted would stay for ever, and one that is disabled changes no more; a refusal is recorded there.
+fn still_open(connection: &Connection, write: &Write) -> Result<(), Error> {
+    if planted(Defect::TakeLateWrites) {
+        return Ok(());
+    }
+    let (owner, chain) = (write.account, write.chain.uid());
+    for uid in [owner, chain].into_iter().filter(|uid| *uid != Uid::ZERO) {
+        let disabled: Option<bool> = connection
+            .prepare_cached("SELECT disabled FROM account WHERE uid = ?1")?
+            .query_row([uid.as_bytes()], |row| row.get(0))
+            .optional()?;
+        match disabled {
+            None => return Err(Error::Conflict),
+            // What operators do to it stands in the vault's chain.
+            Some(true) if owner == chain => return Err(Error::Disabled),
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Returns what the audit entry says instead, where only the store knows it.
 fn change(
     connection: &Connection,
@@ -48,23 +72,25 @@ fn change(
             access::set_disabled(connection, *account, *disabled)
         }
         Change::DeleteAccount(old) => {
-            return access::delete_account(connection, old.uid).map(Some);
+            return access::delete_account(connection, old.uid, now).map(Some);
         }
         Change::CreateApiToken { token, hash, first_admin } => {
             access::create_token(connection, account, (token, hash), *first_admin)
         }
         Change::RevokeApiToken { token, time, keep_last_admin } => {
-            access::keeping_last_admin(connection, account, now, *keep_last_admin, || {
+            // It may be an operator's as well.
+            let owners = [account, Uid::ZERO];
+            access::keeping_last_admin(connection, &owners, now, *keep_last_admin, || {
                 access::revoke_token(connection, account, token, *time)
             })
         }
         Change::SetRoleBinding { binding, keep_last_admin } => {
-            access::keeping_last_admin(connection, account, now, *keep_last_admin, || {
+            access::keeping_last_admin(connection, &[account], now, *keep_last_admin, || {
                 access::set_binding(connection, account, binding)
             })
         }
         Change::DeleteRoleBinding { principal, keep_last_admin } => {
-            access::keeping_last_admin(connection, account, now, *keep_last_admin, || {
+            access::keeping_last_admin(connection, &[account], now, *keep_last_admin, || {
                 access::delete_binding(connection, account, principal)
             })
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use credvault::access::api_token::{ApiTokenName, TokenId, TokenMetadata};
 use credvault::access::{
-    self, AccountScope, Caller, CreateAccount, CreateApiToken, CreateCredential, ListAuditEntries,
-    LocalOperator, Owner, OwnerScope, Role,
+    self, AccountScope, Caller, CreateAccount, CreateApiToken, CreateCredential, DisableAccount,
+    ListAuditEntries, LocalOperator, Owner, OwnerScope, Role,
 };
 use credvault::account::Account;
 use credvault::audit::{self, Actor, Chain, Entry, Linked};
@@ -103,7 +103,7 @@ pub(crate) async fn add_token(
     let scope = operator.scope::<CreateAccount>();
     let account = match store.account(&scope, &id(account)).await.unwrap() {
         Some(account) => account,
-        None => add_account(store, account, false).await,
+        None => add_account(store, account).await,
     };
     let scope = operator.owner_scope::<CreateApiToken>(Owner::Account(account));
     let change = Change::CreateApiToken {
@@ -129,17 +129,24 @@ pub(crate) fn metadata(scope: &OwnerScope, token: TokenId, roles: &[Role]) -> To
 }
 
 /// Stores an account without anything in it.
-pub(crate) async fn add_account(store: &dyn Store, name: &str, disabled: bool) -> Account {
+pub(crate) async fn add_account(store: &dyn Store, name: &str) -> Account {
     let account = Account {
         uid: Uid::from_bytes(random::bytes().unwrap()),
         id: id(name),
-        disabled,
+        disabled: false,
         create_time: time("2026-01-02T00:00:00Z"),
     };
     let scope = LocalOperator::beside_the_store().scope::<CreateAccount>();
     let change = Change::CreateAccount(account.clone());
     store.commit(Write::new(&scope, change, entry("CreateAccount"), None)).await.unwrap();
     account
+}
+
+/// Disables an account.
+pub(crate) async fn close(store: &dyn Store, account: &Account) {
+    let scope = LocalOperator::beside_the_store().scope::<DisableAccount>();
+    let change = Change::SetAccountDisabled { account: account.uid, disabled: true };
+    store.commit(Write::new(&scope, change, entry("DisableAccount"), None)).await.unwrap();
 }
 
 /// The scope of an admin of an account, which is made if it does not exist.

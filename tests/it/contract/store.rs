@@ -17,6 +17,7 @@ use credvault::store::{
 use futures_util::future::join_all;
 use jiff::SignedDuration;
 
+use super::accounts::an_account_that_closed_meanwhile_takes_nothing_in;
 use super::callers::{
     no_call_after_a_revocation_finds_the_token_good,
     what_callers_may_do_is_never_older_than_the_last_change,
@@ -61,6 +62,7 @@ macro_rules! stores {
                 reads_see_every_acknowledged_write;
                 concurrent_commits_are_all_there_after_a_new_start;
                 a_closed_store_is_unavailable;
+                an_account_that_closed_meanwhile_takes_nothing_in;
                 lists_go_on_where_they_ended;
                 lists_filter;
                 a_page_ends_before_an_answer_grows_too_large;

@@ -9,7 +9,7 @@ use credvault::store::{Change, Error, Store, StoredProvider, Write};
 use jiff::{SignedDuration, Timestamp};
 
 use super::samples::{
-    Home, add_account, chain, entry, id, provider, scope, time, verification, write,
+    Home, add_account, chain, close, entry, id, provider, scope, time, verification, write,
 };
 
 /// The n-th minute after noon.
@@ -277,13 +277,14 @@ pub(super) async fn providers_of_all_accounts_are_walked_through_by_uid(home: &H
         expected.push((scope.account().clone(), new.provider.name.id, new.provider.uid));
     }
     // Those of an account that is disabled are left out, also where they would fill a page.
-    let closed = add_account(&*store, "closed", true).await;
+    let closed = add_account(&*store, "closed").await;
     for number in [0, 1, 3, 1 << 64, u128::MAX] {
         let mut new = provider(&format!("closed-{}", number % 10), 1);
         (new.provider.uid, new.provider.name.account) = (uid(number ^ (1 << 32)), id("closed"));
         let write = write(&worker.scope(closed.clone()), Change::CreateProvider(new));
         store.commit(write).await.unwrap();
     }
+    close(&*store, &closed).await;
     let store = home.reopen(store).await;
     for (first, last, limit, found, more) in [
         (0, u128::MAX, 9, 0..7, false),
