@@ -44,6 +44,9 @@ pub enum Defect {
     ForgetLastAdmin,
     /// A deleted account takes in what was under way. Caught by the suite of deletions.
     TakeLateWrites,
+    /// A call with the header `x-panic` panics in its handler, and says what it was asked. What the front door makes of it
+    /// is looked at.
+    PanicInCall,
     /// A path that nobody knows becomes the label of a metric. Caught by the scan of the metrics.
     LabelPaths,
 }
@@ -71,6 +74,7 @@ impl Defect {
             Self::ForgetImport => "forget-import",
             Self::ForgetLastAdmin => "forget-last-admin",
             Self::TakeLateWrites => "take-late-writes",
+            Self::PanicInCall => "panic-in-call",
             Self::LabelPaths => "label-paths",
         }
     }

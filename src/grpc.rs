@@ -28,6 +28,7 @@ use tonic::service::Routes;
 use tower::{Service as _, ServiceExt as _};
 
 use crate::access::Caller;
+use crate::defect::{Defect, planted};
 use crate::vault::{Error, Vault};
 use proto::access_service_server::{AccessServiceServer, SERVICE_NAME as ACCESS};
 use proto::audit_service_server::{AuditServiceServer, SERVICE_NAME as AUDIT};
@@ -109,8 +110,17 @@ impl Services {
 }
 
 /// Takes a request apart into who calls and what is asked.
-fn accept<T>(request: tonic::Request<T>) -> Result<(Caller, T), Error> {
-    let (_, mut extensions, message) = request.into_parts();
+fn accept<T: prost::Message>(request: tonic::Request<T>) -> Result<(Caller, T), Error> {
+    let (metadata, mut extensions, message) = request.into_parts();
+    if planted(Defect::PanicInCall) && metadata.contains_key("x-panic") {
+        panic_over(&message);
+    }
     let caller = extensions.remove::<Caller>().ok_or(Error::Unauthenticated)?;
     Ok((caller, message))
+}
+
+/// The planted panic, in the worst of forms: with all secrets of the request.
+#[expect(clippy::panic, reason = "a planted defect: what a panic does is tested")]
+fn panic_over(message: &impl prost::Message) {
+    panic!("planted: {}", String::from_utf8_lossy(&message.encode_to_vec()));
 }

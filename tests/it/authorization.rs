@@ -7,7 +7,7 @@
 mod callers;
 mod random;
 mod reference;
-mod rows;
+pub(crate) mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -38,6 +38,8 @@ mod health;
 mod idempotency;
 mod lists;
 mod operations;
+#[cfg(feature = "planted-defects")]
+mod panics;
 mod providers;
 mod races;
 mod refusals;

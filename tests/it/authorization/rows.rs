@@ -48,7 +48,7 @@ pub(super) fn token_id(owner: &str) -> String {
 
 /// A call of an RPC on what `owner` has, `accounts/{account}` or `vault`, and how it ends for a caller who may make
 /// it. None of them changes what the next one meets. None: it has no row here, or `vault` cannot be named in it.
-pub(super) fn row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
+pub(crate) fn row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
     if owner == "vault" {
         return owners_row(method, owner);
     }
