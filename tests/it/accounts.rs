@@ -266,7 +266,7 @@ async fn duel(parent: &str, round: usize, duellists: [(&Clients, &str); 2]) -> u
     let lost = if done[0] { &two } else { &one };
     let refusals = [last, UNAUTHENTICATED, "PermissionDenied ROLE_MISSING", "NotFound NOT_FOUND"];
     assert!(refusals.contains(&lost.as_str()), "round {round}: {lost}");
-    if done[0] { 0 } else { 1 }
+    usize::from(done[1])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -75,7 +75,7 @@ fn every_rpc_has_an_action_and_a_row() {
     let actions: BTreeSet<_> = ACTIONS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(methods, actions);
     let contract = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
-    assert_eq!(without_row(&contract), [] as [&str; 0]);
+    assert_eq!(without_row(&contract), [""; 0]);
     let of_vault = rpcs().into_iter().filter(|rpc| rows::row(&rpc.method, "vault").is_some());
     assert_eq!(of_vault.count(), OF_OWNERS);
 }

@@ -191,7 +191,7 @@ async fn a_deleted_account_leaves_nothing_in_the_files_and_takes_nothing_else_al
         if hits.is_empty() {
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "{hits:?}");
+        assert!(began.elapsed() < Duration::from_mins(1), "{hits:?}");
         polls.tick().await;
     }
     println!("{} windows and 2 texts gone after {:?}", gone_traces.len(), began.elapsed());
@@ -203,7 +203,7 @@ async fn a_deleted_account_leaves_nothing_in_the_files_and_takes_nothing_else_al
     let deletion = chain.entries.iter().find(|entry| entry.method == "DeleteAccount").unwrap();
     assert!(deletion.detail.ends_with(&hex::encode(&last.hash)), "{}", deletion.detail);
     let (dir, ..) = vault.stop().await;
-    assert_eq!(found(dir.path(), "acme", &gone_traces), [] as [&str; 0]);
+    assert_eq!(found(dir.path(), "acme", &gone_traces), [""; 0]);
     assert!(!found(dir.path(), "other", &kept_traces).is_empty(), "the scan is blind");
 }
 
