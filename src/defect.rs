@@ -49,6 +49,10 @@ pub enum Defect {
     PanicInCall,
     /// A path that nobody knows becomes the label of a metric. Caught by the scan of the metrics.
     LabelPaths,
+    /// A connection may take for ever to its first request. Caught by the attacks.
+    EndlessPatience,
+    /// Accepting goes on at once after an error that only time mends. Caught by the attacks.
+    SpinningAccept,
 }
 
 impl Defect {
@@ -76,6 +80,8 @@ impl Defect {
             Self::TakeLateWrites => "take-late-writes",
             Self::PanicInCall => "panic-in-call",
             Self::LabelPaths => "label-paths",
+            Self::EndlessPatience => "endless-patience",
+            Self::SpinningAccept => "spinning-accept",
         }
     }
 }

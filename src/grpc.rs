@@ -19,6 +19,7 @@ pub mod proto;
 mod provider_service;
 mod status;
 mod use_service;
+mod watches;
 
 use std::sync::Arc;
 

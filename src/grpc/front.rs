@@ -16,6 +16,8 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::frame::{Checked, Messages};
+use super::health::{Asks, Health};
+use super::watches::{self, Watches};
 use super::{Services, measure, status};
 use crate::access::spiffe::Workload;
 use crate::access::{self, Caller};
@@ -38,6 +40,14 @@ pub struct Peer {
     pub address: String,
     /// The workload that its certificate names, if it showed one.
     pub workload: Option<Arc<Workload>>,
+    watches: Watches,
+}
+
+impl Peer {
+    /// Whom a new connection leads to, of whom nothing but the address is known.
+    pub fn stranger(address: String) -> Self {
+        Self { address, workload: None, watches: Watches::of_connection() }
+    }
 }
 
 /// All services behind one door.
@@ -46,11 +56,13 @@ pub struct Peer {
 pub struct Front {
     vault: Arc<Vault>,
     services: Arc<Services>,
+    strangers_watches: Watches,
 }
 
 impl Front {
     pub(super) fn new(vault: Arc<Vault>, services: Services) -> Self {
-        Self { vault, services: Arc::new(services) }
+        let strangers_watches = Watches::of_strangers();
+        Self { vault, services: Arc::new(services), strangers_watches }
     }
 
     /// Answers one call from `peer`.
@@ -88,6 +100,8 @@ impl Front {
         let messages = if reflection { Messages::Many } else { Messages::One };
         // These two bring the stock codec, whose only INTERNAL is a message that does not decode.
         let foreign = health || reflection;
+        let watches = health && Health::is_asked_by(path) == Some(Asks::ToWatch);
+        let watch = if watches { Some(self.watch(&peer)?) } else { None };
         let caller =
             if open { None } else { Some(self.authenticate(request.headers(), peer).await?) };
 
@@ -99,7 +113,17 @@ impl Front {
         if foreign && code(&response) == Code::Internal {
             return Err(status::malformed_message("the message does not decode as its type"));
         }
-        Ok(response)
+        Ok(match watch {
+            Some(watch) => watches::holding(response, watch),
+            None => response,
+        })
+    }
+
+    /// A place among those who watch health. Who shows a certificate needs none among the strangers.
+    fn watch(&self, peer: &Peer) -> Result<impl Send + Unpin + 'static, Status> {
+        let own = peer.watches.take()?;
+        let strangers = peer.workload.is_none().then(|| self.strangers_watches.take());
+        Ok((own, strangers.transpose()?))
     }
 
     /// Who calls. A token alone decides where there is one; else the certificate of the connection.

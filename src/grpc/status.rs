@@ -138,6 +138,15 @@ pub(super) fn headers_too_large(limit: usize) -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+/// For a watch of health that is one too many.
+pub(super) fn too_many_watches() -> Status {
+    metrics::refused(Limit::Watches);
+    let mut details = details("RATE_LIMITED", HashMap::new());
+    details.set_retry_info(Some(RETRY_AFTER));
+    let message = "too many watch the health: ask with Check, or watch on the operations listener";
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 /// For a message above the limit.
 pub(super) fn message_too_large(limit: u32) -> Status {
     metrics::refused(Limit::Message);

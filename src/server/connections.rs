@@ -1,15 +1,18 @@
 //! Connections: accepting them within limits, serving HTTP/2 on them, draining them.
 
+mod answers;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -20,7 +23,9 @@ use tokio::task::JoinSet;
 use super::listener::{Accepted, Listener, Socket};
 use super::tls::{self, Tls};
 use crate::config::ConnectionLimits;
-use crate::grpc::{Front, Peer};
+use crate::defect::{Defect, planted};
+use crate::grpc::{Asks, Front, Health, Peer};
+use answers::{Answering, Answers};
 
 /// Places that are kept for addresses without a connection: a few that take all they can do not lock others out.
 const RESERVED: usize = 16;
@@ -37,8 +42,15 @@ const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// After so long without a request a connection is told to come again.
 const IDLE: Duration = Duration::from_mins(5);
 
+/// How long calls in progress may take on a connection that is told to go because it does not take its answers.
+const GRACE: Duration = Duration::from_secs(8);
+
 /// How long to wait before accepting again after an error that only time mends (EMFILE, ENFILE).
 const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// What is read of one connection before others have their turn. Without it a connection is read for as long as there is
+/// something, and a hundred thousand small frames, a megabyte or two, would keep a thread from all others.
+const TURN: usize = 8 * 1024;
 
 /// What every client says first.
 const CLIENT_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -64,16 +76,25 @@ impl Connections {
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = pin!(stop);
+        let mut failing = false;
         loop {
             tokio::select! {
                 () = &mut stop => return,
                 accepted = listener.accept() => match accepted {
-                    Ok(accepted) => self.take(accepted, listener),
+                    Ok(accepted) => {
+                        failing = false;
+                        self.take(accepted, listener);
+                    }
                     // The peer went away between its SYN and our accept: nothing to wait for.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(error) => {
-                        tracing::warn!(%error, "accept a connection");
-                        tokio::time::sleep(BACK_OFF).await;
+                        // Once: it may go on for hours, ten times a second.
+                        if !std::mem::replace(&mut failing, true) {
+                            tracing::warn!(%error, "accept a connection");
+                        }
+                        if !planted(Defect::SpinningAccept) {
+                            tokio::time::sleep(BACK_OFF).await;
+                        }
                     }
                 },
                 Some(_) = self.tasks.join_next() => {}
@@ -89,7 +110,7 @@ impl Connections {
                 let Some(place) = self.places.take(Some(peer.ip())) else { return };
                 // Answers are small and somebody waits for each.
                 stream.set_nodelay(true).ok();
-                let peer = Peer { address: peer.ip().to_string(), workload: None };
+                let peer = Peer::stranger(peer.ip().to_string());
                 match listener.tls.clone() {
                     None => drop(self.tasks.spawn(async move {
                         serve(stream, peer, front, draining).await;
@@ -112,7 +133,7 @@ impl Connections {
                     return;
                 }
                 let Some(place) = self.places.take(None) else { return };
-                let peer = Peer { address: "unix".to_owned(), workload: None };
+                let peer = Peer::stranger("unix".to_owned());
                 self.tasks.spawn(async move {
                     serve(stream, peer, front, draining).await;
                     drop(place);
@@ -135,6 +156,14 @@ impl Connections {
             self.tasks.shutdown().await;
         }
     }
+}
+
+/// Waits for what a new connection has to do, for so long.
+async fn within<T>(limit: Duration, step: impl Future<Output = T>) -> Option<T> {
+    if planted(Defect::EndlessPatience) {
+        return Some(step.await);
+    }
+    tokio::time::timeout(limit, step).await.ok()
 }
 
 /// Who has connections open, and how many.
@@ -201,24 +230,24 @@ fn network(address: IpAddr) -> IpAddr {
 async fn encrypted<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     tls: &Tls,
-    peer: Peer,
+    mut peer: Peer,
     front: Front,
     draining: watch::Receiver<bool>,
 ) {
     let mut stopped = draining.clone();
-    let handshake = tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(stream));
+    let handshake = within(HANDSHAKE, tls.acceptor().accept(stream));
     let stream = tokio::select! {
         handshake = handshake => match handshake {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::debug!(%error, peer = peer.address, "a TLS handshake failed"),
-            Err(_) => return,
+            Some(Ok(stream)) => stream,
+            Some(Err(error)) => return tracing::debug!(%error, peer = peer.address, "a TLS handshake failed"),
+            None => return,
         },
         () = async { drop(stopped.wait_for(|draining| *draining).await) } => return,
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     // The handshake has accepted nothing that this does not take.
-    let workload = certificate.and_then(tls::workload).map(Arc::new);
-    serve(stream, Peer { workload, ..peer }, front, draining).await;
+    peer.workload = certificate.and_then(tls::workload).map(Arc::new);
+    serve(stream, peer, front, draining).await;
 }
 
 /// Serves one connection, within limits far above what honest callers need.
@@ -230,21 +259,25 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) {
     let mut said = [0; CLIENT_PREFACE.len()];
     let began = tokio::select! {
-        read = tokio::time::timeout(PREFACE, stream.read_exact(&mut said)) => matches!(read, Ok(Ok(_))),
+        read = within(PREFACE, stream.read_exact(&mut said)) => matches!(read, Some(Ok(_))),
         // Nothing was asked, so there is nothing to finish.
         () = async { drop(draining.wait_for(|draining| *draining).await) } => false,
     };
     if !began || said != *CLIENT_PREFACE {
         return;
     }
-    let requests = Arc::new(AtomicU64::new(0));
-    let asked = Arc::clone(&requests);
-    let service = service_fn(move |request| {
+    let answers = Arc::new(Answers::default());
+    let begun = Arc::clone(&answers);
+    let service = service_fn(move |request: Request<Incoming>| {
         let (front, peer) = (front.clone(), peer.clone());
-        asked.fetch_add(1, Ordering::Relaxed);
-        async move { Ok::<_, Infallible>(front.answer(request, peer).await) }
+        let watches = Health::is_asked_by(request.uri().path()) == Some(Asks::ToWatch);
+        let answer = begun.begin(watches);
+        async move {
+            let response = front.answer(request, peer).await;
+            Ok::<_, Infallible>(response.map(|body| Answering::new(body, answer)))
+        }
     });
-    let stream = Begun { said: 0, stood_back: false, stream };
+    let stream = Begun { said: 0, turn: 0, stood_back: false, stream };
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(64)
@@ -259,8 +292,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let silent = async {
-        tokio::time::sleep(FIRST_REQUEST).await;
-        if requests.load(Ordering::Relaxed) > 0 {
+        within(FIRST_REQUEST, std::future::pending::<()>()).await;
+        if answers.begun() > 0 {
             std::future::pending::<()>().await;
         }
     };
@@ -268,7 +301,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let mut before = 0;
         loop {
             tokio::time::sleep(IDLE).await;
-            match requests.load(Ordering::Relaxed) {
+            match answers.begun() {
                 same if same == before => return,
                 more => before = more,
             }
@@ -280,10 +313,18 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         () = idle => {
             // What still streams (a watch of health) may go on.
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                ended = connection => ended,
+                () = answers.stalled() => return,
+            }
+        }
+        () = answers.stalled() => {
+            tracing::debug!("a connection does not take its answers");
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(GRACE, connection).await.unwrap_or(Ok(()))
         }
         () = async { drop(draining.wait_for(|draining| *draining).await) } => {
-            if requests.load(Ordering::Relaxed) == 0 {
+            if answers.begun() == 0 {
                 return;
             }
             connection.as_mut().graceful_shutdown();
@@ -295,12 +336,14 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
-/// A stream whose preface was read already, and is read once more by HTTP/2.
+/// A stream whose preface was read already, and is read once more by HTTP/2; and which takes turns with others.
 ///
 /// Before each write it lets the tasks go first that are ready, so that the answers of a connection's calls leave
 /// together: a write costs more than a call (docs/adr/0031).
 struct Begun<S> {
     said: usize,
+    /// What was read in this turn.
+    turn: usize,
     stood_back: bool,
     stream: S,
 }
@@ -327,7 +370,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
             self.said += part.len();
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        if self.turn >= TURN {
+            self.turn = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.turn = if read.is_ready() { self.turn + buffer.filled().len() - before } else { 0 };
+        read
     }
 }
 

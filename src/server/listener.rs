@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use jiff::Timestamp;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use super::tls::Tls;
@@ -16,6 +17,9 @@ use crate::config::{ConnectionLimits, Listen, Settings};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
+
+/// File descriptors for all but connections: the store, the operations listener, carriers. At most half of all.
+const RESERVED_FILES: usize = 192;
 
 /// A bound address, with how connections to it are taken.
 pub struct Listener {
@@ -95,7 +99,15 @@ impl Reserved {
                 Socket::Unix(socket, file)
             }
         };
-        Ok(Listener { socket, tls, limits })
+        let open_files = getrlimit(Resource::Nofile).current;
+        let within = within_open_files(limits, open_files);
+        if within != limits {
+            tracing::warn!(
+                connections = within.total,
+                "fewer connections than configured: raise the limit of open files (ulimit -n, LimitNOFILE)"
+            );
+        }
+        Ok(Listener { socket, tls, limits: within })
     }
 }
 
@@ -136,6 +148,14 @@ impl Listener {
             }
         }
     }
+}
+
+/// No more connections than there can be with what the rest needs: out of file descriptors, a vault could read nothing
+/// that it does not hold open already.
+fn within_open_files(limits: ConnectionLimits, open_files: Option<u64>) -> ConnectionLimits {
+    let Some(most) = open_files.and_then(|most| usize::try_from(most).ok()) else { return limits };
+    let left = most - RESERVED_FILES.min(most / 2);
+    ConnectionLimits { total: limits.total.min(left.max(1)), ..limits }
 }
 
 fn cannot(listen: &Listen, source: io::Error) -> anyhow::Error {
@@ -197,5 +217,25 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         fs::remove_file(&self.0).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_file_descriptors_for_the_rest() {
+        let limits = ConnectionLimits::default();
+        for (open_files, total) in [
+            (None, 512),
+            (Some(u64::MAX), 512),
+            (Some(1024), 512),
+            (Some(512), 320),
+            (Some(128), 64),
+            (Some(1), 1),
+        ] {
+            assert_eq!(within_open_files(limits, open_files).total, total, "{open_files:?}");
+        }
     }
 }

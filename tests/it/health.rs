@@ -2,19 +2,19 @@
 
 #![expect(clippy::disallowed_types, reason = "passes the status of a refusal on")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use credvault::access::Role;
 use futures_util::stream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
-use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::support::process::Process;
-use crate::support::{Bearer, TestVault, channel};
+use crate::support::{Bearer, TestVault, channel, outcome};
 
 const SERVICES: [&str; 4] = [
     "credvault.v1.AuditService",
@@ -62,6 +62,44 @@ async fn a_watch_sees_that_the_server_stops_before_it_ends() {
     // Nobody watches any more, so nothing holds the server up.
     let stopped = tokio::time::timeout(Duration::from_secs(5), stopped).await;
     stopped.expect("within 5 s").unwrap();
+}
+
+/// Begins so many watches on a connection of its own; those that were let in.
+async fn watches(channel: &Channel, many: usize) -> Vec<tonic::Streaming<HealthCheckResponse>> {
+    let mut watches = Vec::new();
+    for _ in 0..many {
+        match HealthClient::new(channel.clone()).watch(ask("")).await {
+            Ok(watch) => watches.push(watch.into_inner()),
+            refused => assert_eq!(outcome(&refused), "ResourceExhausted RATE_LIMITED retry 1s"),
+        }
+    }
+    watches
+}
+
+#[tokio::test]
+async fn a_connection_has_eight_watches_and_all_have_sixty_four() {
+    let vault = TestVault::start().await;
+    let first = channel(vault.address);
+    let mut held = watches(&first, 12).await;
+    assert_eq!(held.len(), 8);
+    // What is over makes room, once the server has seen it go.
+    held.truncate(4);
+    let began = Instant::now();
+    while held.len() < 8 {
+        assert!(began.elapsed() < Duration::from_secs(10), "{} watches", held.len());
+        held.extend(watches(&first, 1).await);
+    }
+    for _ in 0..7 {
+        held.extend(watches(&channel(vault.address), 12).await);
+    }
+    assert_eq!(held.len(), 64);
+    assert_eq!(watches(&channel(vault.address), 1).await.len(), 0);
+    let answer = HealthClient::new(channel(vault.address)).check(ask("")).await.unwrap();
+    assert_eq!(answer.into_inner().status(), ServingStatus::Serving, "who asks once is answered");
+    for watch in &mut held {
+        let first = watch.message().await.unwrap().unwrap();
+        assert_eq!(first.status(), ServingStatus::Serving);
+    }
 }
 
 /// The services that reflection lists in its version 1.

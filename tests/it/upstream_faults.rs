@@ -312,7 +312,7 @@ pub(crate) async fn update_token_within(vault: &TestVault, token: &str, timeout:
         .unwrap();
     let health = credvault::grpc::Health::starting().await;
     let front = credvault::grpc::front(Arc::clone(&vault.vault), &health).unwrap();
-    let peer = Peer { address: "127.0.0.1".to_owned(), workload: None };
+    let peer = Peer::stranger("127.0.0.1".to_owned());
     let response = front.answer(request, peer).await;
     Status::from_header_map(response.headers()).unwrap()
 }

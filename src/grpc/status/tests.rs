@@ -189,6 +189,7 @@ fn the_wire_faults_have_their_reasons() {
     for (status, code, reason) in [
         (malformed_message("x"), Code::InvalidArgument, "MALFORMED_MESSAGE"),
         (message_too_large(9), Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
+        (too_many_watches(), Code::ResourceExhausted, "RATE_LIMITED"),
     ] {
         assert_eq!(status.code(), code);
         assert_eq!(status.get_error_details().error_info().unwrap().reason, reason);

@@ -160,6 +160,8 @@ values! {
         CommitQueue = "commit_queue",
         /// Calls to a carrier under way.
         UpstreamCalls = "upstream_calls",
+        /// Watches of health.
+        Watches = "health_watches",
         /// Bytes of metadata.
         Metadata = "metadata_size",
         /// Bytes of a message.
