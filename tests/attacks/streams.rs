@@ -1,0 +1,144 @@
+//! Calls that do not end: bodies that come slowly, answers that nobody takes, streams and watches without number.
+
+use std::time::Duration;
+
+use crate::Row;
+use crate::frames::{
+    CHECK, Connection, DATA, EMPTY_MESSAGE, END_HEADERS, END_STREAM, HEADERS, WATCH, frame, head,
+    stream,
+};
+use crate::target::{Target, pass};
+
+const CONNECTIONS: usize = 8;
+
+/// Connections with these settings, on each of which so many calls have begun: with this head and this body.
+async fn begin(
+    target: &Target,
+    settings: &[(u16, u32)],
+    calls: u32,
+    path: &str,
+    (flags, body): (u8, &[u8]),
+) -> Vec<Connection> {
+    let call = head(path);
+    let mut connections = Vec::new();
+    for number in 0..CONNECTIONS {
+        let source = format!("127.0.1.{}", number % 4 + 1);
+        let mut connection =
+            Connection::begin_with(&source, target.address, settings).await.unwrap();
+        for nth in 0..calls {
+            let begin = frame(HEADERS, END_HEADERS, stream(nth), &call);
+            let body = frame(DATA, flags, stream(nth), body);
+            // The server may have had enough.
+            if connection.send(&[begin, body].concat()).await.is_err() {
+                break;
+            }
+        }
+        connections.push(connection);
+    }
+    connections
+}
+
+fn answered(connections: &[Connection]) -> usize {
+    connections.iter().map(Connection::answered).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_bodies() {
+    let run = async |target: &Target| {
+        let mut found = 0;
+        let row = Row::of(target, async {
+            // 64 calls a connection, whose message of 100 bytes comes one a second.
+            let mut connections = begin(target, &[], 64, CHECK, (0, &[0, 0, 0, 0, 100])).await;
+            let mut tick = tokio::time::interval(Duration::from_secs(1));
+            for _ in 0..10 {
+                tick.tick().await;
+                for connection in &mut connections {
+                    for nth in 0..64 {
+                        connection.send(&frame(DATA, 0, stream(nth), b"x")).await.ok();
+                    }
+                }
+            }
+            found = ended(&connections);
+        })
+        .await;
+        (row, found)
+    };
+    let (ours, stock) = (Target::ours(), Target::stock());
+    let ((ours, ended), (stock, of_stock)) = tokio::join!(run(&ours), run(&stock));
+    ours.print("slow bodies", "vault", &format!("{ended} of 512 calls given up"));
+    stock.print("slow bodies", "stock", &format!("{of_stock} of 512 calls given up"));
+    ours.is_unharmed();
+    assert_eq!(ended, 512, "a call has a deadline");
+    assert_eq!(of_stock, 0, "a stock server waits");
+}
+
+/// Calls that were refused or given up.
+fn ended(connections: &[Connection]) -> usize {
+    connections.iter().map(Connection::refused).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_without_number() {
+    let run = async |target: &Target| {
+        Row::of(target, async {
+            let held = begin(target, &[], 5_000, CHECK, (0, &[0, 0, 0])).await;
+            pass(Duration::from_secs(3)).await;
+            drop(held);
+        })
+        .await
+    };
+    let (ours, stock) = (Target::ours(), Target::stock());
+    let (ours, stock) = (run(&ours).await, run(&stock).await);
+    ours.print("stream hoarding", "vault", "8 connections, 5,000 calls each");
+    stock.print("stream hoarding", "stock", "8 connections, 5,000 calls each");
+    ours.is_unharmed();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_without_number() {
+    let run = async |target: &Target| {
+        let mut watches = 0;
+        let row = Row::of(target, async {
+            let held = begin(target, &[], 60, WATCH, (END_STREAM, &EMPTY_MESSAGE)).await;
+            pass(Duration::from_secs(3)).await;
+            watches = answered(&held);
+        })
+        .await;
+        (row, watches)
+    };
+    let (ours, stock) = (Target::ours(), Target::stock());
+    let ((ours, watches), (stock, of_stock)) = tokio::join!(run(&ours), run(&stock));
+    ours.print("Watch hoarding", "vault", &format!("{watches} watches of 480"));
+    stock.print("Watch hoarding", "stock", &format!("{of_stock} watches of 480"));
+    assert_eq!(watches, 64, "8 of each connection");
+    assert_eq!(of_stock, 480, "a stock server takes all");
+    ours.is_unharmed();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_takes() {
+    let run = async |target: &Target, time| {
+        let mut open = 0;
+        let row = Row::of(target, async {
+            // No window for any answer, and pings are answered by nobody for less than it takes.
+            let no_window = [(4, 0)];
+            let held = begin(target, &no_window, 64, CHECK, (END_STREAM, &EMPTY_MESSAGE)).await;
+            pass(time).await;
+            open = held.iter().filter(|connection| connection.is_open()).count();
+        })
+        .await;
+        (row, open)
+    };
+    let (ours, stock) = (Target::ours(), Target::stock());
+    let time = Duration::from_secs(50);
+    let ((ours, open), (stock, of_stock)) = tokio::join!(run(&ours, time), run(&stock, time));
+    ours.print("zero window", "vault", &format!("{open} of 8 open after {} s", time.as_secs()));
+    stock.print(
+        "zero window",
+        "stock",
+        &format!("{of_stock} of 8 open after {} s", time.as_secs()),
+    );
+    assert_eq!(open, 0, "who takes no answers is let go");
+    assert_eq!(of_stock, CONNECTIONS, "a stock server waits");
+    ours.is_unharmed();
+}
