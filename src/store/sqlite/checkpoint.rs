@@ -2,10 +2,11 @@
 //!
 //! The log keeps every page ever written until it is truncated, overwritten ciphertext included. So:
 //!
-//! - once a second, what is committed moves into the main file when the log is large (PASSIVE: blocks nobody);
+//! - once a second, what is committed moves into the main file when the log is large (PASSIVE: blocks nobody), and
+//!   the log is cut when it is very large;
 //! - 30 s after the first change since the last truncation, and at the stop, the log is cut to zero (TRUNCATE).
 //!   That holds the write lock while it waits for readers, so it waits briefly and tries again a second later.
-//!   What SQLite left in the gaps of its pages is zeroed after it (`sweep.rs`).
+//!   What SQLite left in the gaps of its pages is zeroed after it (`sweep.rs`), which reads the whole file: so only then.
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -145,23 +146,30 @@ impl Thread {
             let size = files::size_of(&self.log);
             metrics::log_size(size);
             let due = oldest.is_some_and(|since| since.elapsed() >= TRUNCATE_AFTER);
-            if due || size >= TRUNCATE_FROM {
+            if due {
                 if self.clean() {
                     oldest = None;
                 }
+            } else if size >= TRUNCATE_FROM {
+                self.truncate();
             } else if size >= PASSIVE_FROM {
                 self.checkpoint(Checkpoint::Passive);
             }
         }
     }
 
-    /// Cuts the log to zero and sweeps the file. Most of the work is done before, while commits go on.
+    /// Cuts the log to zero. Most of the work is done before, while commits go on.
+    fn truncate(&self) -> bool {
+        self.checkpoint(Checkpoint::Passive);
+        self.checkpoint(Checkpoint::Truncate)
+    }
+
+    /// Cuts the log to zero and sweeps the file.
     fn clean(&self) -> bool {
         if planted(Defect::KeepRemnants) {
             return true;
         }
-        self.checkpoint(Checkpoint::Passive);
-        if !self.checkpoint(Checkpoint::Truncate) {
+        if !self.truncate() {
             return false;
         }
         let swept = self.sweeper.sweep();

@@ -1,8 +1,10 @@
-//! One write inside its savepoint: request id, change, audit entry.
+//! One write inside its transaction: request id, change, audit entry.
+
+use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
-use crate::audit::{self, Chain, Entry};
+use crate::audit::{self, Chain, Entry, Link};
 use crate::credential::Credential;
 use crate::defect::{Defect, planted};
 use crate::name::{ResourceId, Uid};
@@ -13,9 +15,14 @@ use crate::store::{
 
 use super::{access, read, verifications};
 
-/// Performs `write`. On an error the caller rolls back to the savepoint.
+/// The last links of the chains that a transaction has appended to, so that each is read once.
+#[derive(Default)]
+pub(super) struct Heads(HashMap<Uid, Link>);
+
+/// Performs `write`. On an error the caller rolls back what it has changed.
 pub(super) fn apply(
     connection: &Connection,
+    heads: &mut Heads,
     write: &Write,
     now: jiff::Timestamp,
 ) -> Result<(), Error> {
@@ -26,10 +33,13 @@ pub(super) fn apply(
         return Err(Error::Repeated(done));
     }
     let instead = change(connection, write.account, &write.change, now)?;
+    if let Change::DeleteAccount(old) = &write.change {
+        heads.0.remove(&old.uid);
+    }
     match (&write.record, instead) {
-        (Record::Audit(entry), None) => append(connection, &write.chain, entry)?,
+        (Record::Audit(entry), None) => append(connection, heads, &write.chain, entry)?,
         (Record::Audit(entry), Some(detail)) => {
-            append(connection, &write.chain, &Entry { detail, ..Entry::clone(entry) })?;
+            append(connection, heads, &write.chain, &Entry { detail, ..Entry::clone(entry) })?;
         }
         (Record::History, _) => {}
     }
@@ -336,8 +346,16 @@ fn read_back(
     }
 }
 
-fn append(connection: &Connection, chain: &Chain, entry: &Entry) -> Result<(), Error> {
-    let last = read::last_link(connection, chain.uid())?;
+fn append(
+    connection: &Connection,
+    heads: &mut Heads,
+    chain: &Chain,
+    entry: &Entry,
+) -> Result<(), Error> {
+    let last = match heads.0.get(&chain.uid()) {
+        Some(last) => Some(*last),
+        None => read::last_link(connection, chain.uid())?,
+    };
     let link = audit::append(chain, last.as_ref(), entry);
     execute(
         connection,
@@ -361,8 +379,9 @@ fn append(connection: &Connection, chain: &Chain, entry: &Entry) -> Result<(), E
             entry.request_id,
             entry.reason,
         ],
-    )
-    .map(drop)
+    )?;
+    heads.0.insert(chain.uid(), link);
+    Ok(())
 }
 
 /// Replaces a row of the same key that is expired but not yet pruned.

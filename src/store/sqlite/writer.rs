@@ -1,8 +1,10 @@
 //! The one writer: a thread that owns the one connection which writes, and commits in groups.
 //!
-//! It takes one job, drains what else waits, gives each a savepoint, commits once, and answers only then.
+//! It takes one job, drains what else waits, performs them one after the other, commits once, and answers only then.
 //!
-//! - A job that fails alone is rolled back to its savepoint; the others go on.
+//! - A job that fails before it changed anything, as a conflict does, is out; the others go on. If one fails later,
+//!   all begin again, each with a savepoint that it alone is rolled back to. Not from the start: a savepoint costs a
+//!   copy of each page that its job changes.
 //! - SQLite answers some errors (a full disk) by rolling the whole transaction back, and a later savepoint
 //!   would then commit alone: after any error, a connection in autocommit means that the whole batch failed.
 //! - A failed COMMIT leaves the outcome unknown: the whole batch answers so.
@@ -15,13 +17,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::oneshot;
 
 use super::checkpoint::Notes;
+use super::files;
 use super::known::{self, Known};
 use super::room::Room;
-use super::{files, write};
+use super::write::{self, Heads};
 use crate::clock::Clock;
 use crate::defect::{Defect, planted};
 use crate::store::{Error, OpenError, Write};
@@ -206,10 +210,58 @@ fn transact(
 ) -> rusqlite::Result<Vec<Result<(), Error>>> {
     let now = clock.now();
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let results = if let Some(results) = all_together(connection, jobs, now)? {
+        results
+    } else {
+        connection.prepare_cached("ROLLBACK")?.execute([])?;
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        each_alone(connection, jobs, now)?
+    };
+    // Twice as many as can have been added: what expires is always less than what is forgotten.
+    if let Err(error) = write::forget_expired(connection, now, 2 * jobs.len()) {
+        tracing::warn!(%error, "forget expired request ids");
+        if connection.is_autocommit() {
+            return Err(cause(&error));
+        }
+    }
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    Ok(results)
+}
+
+/// Performs the jobs without savepoints. None: one failed after it had changed something.
+fn all_together(
+    connection: &Connection,
+    jobs: &[Job],
+    now: Timestamp,
+) -> rusqlite::Result<Option<Vec<Result<(), Error>>>> {
+    let mut heads = Heads::default();
+    let mut results = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let before = connection.total_changes();
+        let result = write::apply(connection, &mut heads, &job.write, now);
+        if let Err(error) = &result {
+            if connection.is_autocommit() {
+                return Err(cause(error));
+            }
+            if connection.total_changes() != before {
+                return Ok(None);
+            }
+        }
+        results.push(result);
+    }
+    Ok(Some(results))
+}
+
+/// Performs each job in a savepoint of its own.
+fn each_alone(
+    connection: &Connection,
+    jobs: &[Job],
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Result<(), Error>>> {
     let mut results = Vec::with_capacity(jobs.len());
     for job in jobs {
         connection.prepare_cached("SAVEPOINT job")?.execute([])?;
-        let result = write::apply(connection, &job.write, now);
+        let result = write::apply(connection, &mut Heads::default(), &job.write, now);
         if let Err(error) = &result {
             if connection.is_autocommit() {
                 return Err(cause(error));
@@ -219,14 +271,6 @@ fn transact(
         connection.prepare_cached("RELEASE job")?.execute([])?;
         results.push(result);
     }
-    // Twice as many as can have been added: what expires is always less than what is forgotten.
-    if let Err(error) = write::forget_expired(connection, now, 2 * jobs.len()) {
-        tracing::warn!(%error, "forget expired request ids");
-        if connection.is_autocommit() {
-            return Err(cause(&error));
-        }
-    }
-    connection.prepare_cached("COMMIT")?.execute([])?;
     Ok(results)
 }
 

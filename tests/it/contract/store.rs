@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use credvault::access::api_token::TokenId;
+use credvault::access::principal::Principal;
 use credvault::access::{Caller, Role};
 use credvault::audit::{Chain, Entry};
 use credvault::credential::{CredentialFilter, Description};
@@ -379,21 +380,30 @@ async fn a_write_that_fails_leaves_nothing(home: &Home) {
         Change::CreateCredential(credential("desk", "bob", 3)),
         Change::CreateCredential(credential("hall", "alice", 4)),
         Change::DeleteCredential(credential("hall", "alice", 4).credential),
+        // Fails when its change is made already.
+        Change::DeleteRoleBinding {
+            principal: Principal::parse(&acme.actor().principal).unwrap(),
+            keep_last_admin: true,
+        },
     ];
+    let failures = changes.len();
     // One by one, and beside writes that succeed in what may be the same commit.
     for change in changes {
         let failing = Write::new(&acme, change, entry("Fails"), once());
         let audited = || Write::new(&acme, Change::AuditOnly, entry("Succeeds"), None);
-        let (one, failed, two) =
-            tokio::join!(store.commit(audited()), store.commit(failing), store.commit(audited()));
-        assert!(one.is_ok() && two.is_ok() && failed.is_err(), "{failed:?}");
+        let succeeding = || join_all((0..4).map(|_| store.commit(audited())));
+        let (some, failed, more) = tokio::join!(succeeding(), store.commit(failing), succeeding());
+        assert!(some.iter().chain(&more).all(Result::is_ok) && failed.is_err(), "{failed:?}");
     }
     let store = home.reopen(store).await;
     assert_eq!(store.done(&key).await.unwrap(), None);
     assert_eq!(store.credential(&acme, &id("desk")).await.unwrap().unwrap(), first);
     assert_eq!(ids(&all_credentials(&*store, &acme).await.items), ["desk"]);
     let after = chain(&*store, &acme).await;
-    assert_eq!(after.len(), before.len() + 8);
+    assert_eq!(after.len(), before.len() + 8 * failures);
+    let admin = TokenId::parse(acme.actor().principal.trim_start_matches("token:")).unwrap();
+    let admin = store.api_token(&admin).await.unwrap().unwrap();
+    assert_eq!(admin.standing.memberships[0].roles, [Role::AccountAdmin]);
     assert!(after.iter().all(|linked| linked.entry.method != "Fails"));
 
     let change = Change::CreateCredential(credential("hall", "bob", 3));
