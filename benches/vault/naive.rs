@@ -22,7 +22,7 @@ struct Naive {
 }
 
 /// Serves until the process is killed.
-pub(crate) fn serve(file: &Path) {
+pub(crate) fn serve(file: &Path, relaxed: bool) {
     let connection = Connection::open(file).unwrap();
     connection
         .execute_batch(
@@ -31,6 +31,10 @@ pub(crate) fn serve(file: &Path) {
              CREATE TABLE audit (id INTEGER PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL);",
         )
         .unwrap();
+    if relaxed {
+        // It answers before the disk has it: what the watch over answers and flushes must notice.
+        connection.pragma_update(None, "synchronous", "NORMAL").unwrap();
+    }
     let keyring = || Keyring::new(vec![Kek::new(1, &[7; 32])]).unwrap();
     let root = Sealer::create_root(&keyring(), Uid::ZERO).unwrap();
     let Ok(sealer) = Sealer::open_vault(keyring(), Uid::ZERO, &root) else { return };
@@ -54,10 +58,11 @@ pub(crate) fn serve(file: &Path) {
 fn credential(name: String, version: i64) -> Credential {
     Credential {
         name,
-        username: "user-12-345".to_owned(),
-        realm: "sip.example.com".to_owned(),
+        username: "user-12345".to_owned(),
+        realm: "sip-1.example.com".to_owned(),
         enabled: Some(true),
-        description: Some(String::new()),
+        description: Some(crate::calls::DESCRIPTION.to_owned()),
+        labels: [("site".to_owned(), "paris".to_owned())].into(),
         version,
         create_time: Some(prost_types::Timestamp { seconds: 1_780_000_000, nanos: 123_456_000 }),
         update_time: Some(prost_types::Timestamp { seconds: 1_780_000_000, nanos: 123_456_000 }),
