@@ -75,7 +75,7 @@ pub(super) async fn what_callers_may_do_is_never_older_than_the_last_change(home
     add_token(&*store, [2; 12], "acme", &[Role::AccountAdmin]).await;
     let operator = LocalOperator::beside_the_store().scope::<DeleteAccount>();
     let acme = store.account(&operator, &id("acme")).await.unwrap().unwrap();
-    let other = add_account(&*store, "other", false).await;
+    let other = add_account(&*store, "other").await;
     let principal = Principal::Token(token.clone());
     let steps = [
         (bind(&acme, &principal, &[Role::Auditor]), "acme: auditor"),
@@ -118,7 +118,7 @@ pub(super) async fn what_callers_may_do_is_never_older_than_the_last_change(home
 pub(super) async fn no_call_after_a_revocation_finds_the_token_good(home: &Home) {
     const ASKING: usize = 3;
     let store = home.create();
-    let acme = add_account(&*store, "acme", false).await;
+    let acme = add_account(&*store, "acme").await;
     for number in 0..100 {
         let token = TokenId::from_random([number; 12]);
         add_token(&*store, [number; 12], "acme", &[Role::Reader]).await;
