@@ -89,7 +89,7 @@ async fn several_may_look_and_meanwhile_no_vault_can_open_the_store() {
     lock.try_lock_shared().unwrap();
     let said = Said::of(doctor(&world, &["--deep"]).output().unwrap());
     assert_eq!(said.code, Some(0), "{}", said.plain);
-    let ending = world.watch("serve", &[]);
+    let ending = world.watch("serve", &[], &[]);
     assert!(ending.said.contains("another process uses the vault"), "{ending:?}");
     drop(lock);
     token(&world.data(), &["--role", "operator"]);

@@ -69,10 +69,16 @@ impl World {
     }
 
     /// Runs a start to its end, while it tries to connect all the time.
-    pub(crate) fn watch(&self, command: &str, options: &[String]) -> Ending {
+    pub(crate) fn watch(
+        &self,
+        command: &str,
+        options: &[String],
+        environment: &[(&str, &str)],
+    ) -> Ending {
         let before = self.content();
         let began = Instant::now();
         let mut start = self.command(command, options);
+        start.envs(environment.iter().copied());
         let child = start.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (child, opened) = self.wait(child, |child, _| child.try_wait().unwrap().is_some());
         let took = began.elapsed();
