@@ -34,7 +34,7 @@ const WIDTH: usize = 12;
 /// Exit status: 0 if nothing is wrong, 1 if a line has ! or ✗, 2 if it could not look.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Open every secret and follow every audit chain, too; for a million secrets that takes minutes
+    /// Open every secret and follow every audit chain, too; with many this takes a while
     #[arg(long)]
     deep: bool,
     /// How to print: a table for people, or JSON for scripts
