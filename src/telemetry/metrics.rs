@@ -67,6 +67,8 @@ const FIXED: &str = "names and labels are constants of this file, each used once
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
+type ByAge = Vec<(VersionAge, Counters<DigestCheck>)>;
+
 struct Metrics {
     registry: Registry,
     started: IntCounterVec,
@@ -83,7 +85,7 @@ struct Metrics {
     upstream_seconds: HistogramVec,
     circuits: IntGaugeVec,
     verifications: Counters<Verification>,
-    digest_checks: Vec<(SecretVersion, Vec<(VersionAge, Counters<DigestCheck>)>)>,
+    digest_checks: Vec<(SecretVersion, ByAge)>,
     authentication_failures: Counters<AuthenticationFailure>,
     refused: Counters<Limit>,
     panics: IntCounter,
@@ -133,7 +135,7 @@ impl Maker {
         V::ALL.iter().map(of).collect()
     }
 
-    fn digest_checks(&self) -> Vec<(SecretVersion, Vec<(VersionAge, Counters<DigestCheck>)>)> {
+    fn digest_checks(&self) -> Vec<(SecretVersion, ByAge)> {
         let counters = self.counters(
             "credvault_digest_checks_total",
             "SIP digest responses that were checked, by outcome, version of the password, and its age.",

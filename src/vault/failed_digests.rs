@@ -64,7 +64,7 @@ impl FailedDigests {
     /// How long this bucket stays empty; None: it is not empty.
     pub(super) fn wait(&self, bucket: Bucket) -> Option<Duration> {
         let each = self.each?;
-        let missing = self.missing(&self.full_at(), bucket, self.clock.now());
+        let missing = missing(&self.full_at(), bucket, self.clock.now());
         let wait = Duration::try_from(missing + each - WINDOW).ok()?;
         (!wait.is_zero()).then_some(wait)
     }
@@ -75,28 +75,23 @@ impl FailedDigests {
         let now = self.clock.now();
         let mut full_at = self.full_at();
         // Checks that ran at once may take more than there is: it is never more than empty.
-        let missing = (self.missing(&full_at, bucket, now) + each).min(WINDOW);
+        let missing = (missing(&full_at, bucket, now) + each).min(WINDOW);
         if full_at.len() >= BUCKETS && !full_at.contains_key(&bucket) {
             forget_half(&mut full_at);
         }
         full_at.insert(bucket, now.saturating_add(missing).unwrap_or(Timestamp::MAX));
     }
 
-    /// How far a bucket is from full. A clock that was set back must lock nobody out: what would take longer than an
-    /// empty one is no bucket of this time.
-    fn missing(
-        &self,
-        full_at: &HashMap<Bucket, Timestamp>,
-        bucket: Bucket,
-        now: Timestamp,
-    ) -> SignedDuration {
-        let missing = full_at.get(&bucket).map(|full_at| full_at.duration_since(now));
-        missing.filter(|missing| missing.is_positive() && *missing <= WINDOW).unwrap_or_default()
-    }
-
     fn full_at(&self) -> MutexGuard<'_, HashMap<Bucket, Timestamp>> {
         self.full_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How far a bucket is from full. A clock that was set back must lock nobody out: what would take longer than an
+/// empty one is no bucket of this time.
+fn missing(full_at: &HashMap<Bucket, Timestamp>, bucket: Bucket, now: Timestamp) -> SignedDuration {
+    let missing = full_at.get(&bucket).map(|full_at| full_at.duration_since(now));
+    missing.filter(|missing| missing.is_positive() && *missing <= WINDOW).unwrap_or_default()
 }
 
 fn forget_half(full_at: &mut HashMap<Bucket, Timestamp>) {

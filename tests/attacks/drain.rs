@@ -39,7 +39,7 @@ struct Stopped {
     status: ExitStatus,
     /// From SIGTERM to the end.
     took: Duration,
-    /// From SIGTERM to NOT_SERVING.
+    /// From SIGTERM to `NOT_SERVING`.
     told: Duration,
     left_in_log: u64,
 }
@@ -92,15 +92,16 @@ async fn six_cases_end_in_time_and_lose_nothing() {
         case("slow carrier", async |process, twilio| {
             let mut providers = process.clients().providers;
             let request = hanging_provider();
-            let call = tokio::spawn(async move { providers.create_provider(request).await });
+            let mut calls = JoinSet::new();
+            calls.spawn(async move { providers.create_provider(request).await });
             twilio.called(1).await;
-            call
+            calls
         }),
         rotations(),
     );
-    for problem in [stock, idle, preface, open, watching, carrier, rotating].into_iter().flatten() {
-        panic!("{problem}");
-    }
+    let problems = [stock, idle, preface, open, watching, carrier, rotating];
+    let problems = problems.into_iter().flatten().collect::<Vec<_>>();
+    assert!(problems.is_empty(), "{problems:?}");
 }
 
 /// Brings a vault into a state, stops it, and says what was wrong with that.

@@ -124,7 +124,7 @@ async fn every(
         match ended {
             Ok(Ok(())) => seen.took.push(began.elapsed()),
             Ok(Err(status)) => {
-                seen.errors.push(format!("{what}: {:?} {}", status.code(), status.message()))
+                seen.errors.push(format!("{what}: {:?} {}", status.code(), status.message()));
             }
             Err(_) => seen.errors.push(format!("{what}: no answer in {GIVEN_UP:?}")),
         }
