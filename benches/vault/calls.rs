@@ -28,13 +28,15 @@ const CREATE: &str = "/credvault.v1.CredentialService/CreateCredential";
 const LIST: &str = "/credvault.v1.CredentialService/ListCredentials";
 const ROTATE: &str = "/credvault.v1.CredentialService/RotateCredential";
 
+type IsRight = Box<dyn Fn(u64, &[u8]) -> bool>;
+
 /// A method with the messages to send and what their answers must be.
 pub(crate) struct Work {
     pub(crate) path: &'static str,
     /// The message of a call.
     pub(crate) message: Box<dyn Fn(u64) -> Vec<u8>>,
     /// Whether an answer is the right one to that call.
-    pub(crate) is_right: Box<dyn Fn(u64, &[u8]) -> bool>,
+    pub(crate) is_right: IsRight,
 }
 
 impl Work {
@@ -161,9 +163,9 @@ pub(crate) fn verify(credentials: u64) -> Work {
             let password = if is_wrong(number) { "not-it".to_owned() } else { password(place) };
             digest(username, realm, &password)
         },
-        move |number, answer: VerifySipDigestResponse| match is_wrong(number) {
-            true => !answer.valid,
-            false => answer.valid && answer.credential == name(user(number)),
+        move |number, answer: VerifySipDigestResponse| {
+            answer.valid != is_wrong(number)
+                && (!answer.valid || answer.credential == name(user(number)))
         },
     )
 }

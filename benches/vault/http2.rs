@@ -75,47 +75,45 @@ impl Connection {
         stream
     }
 
-    /// Takes one whole frame from what came in.
-    pub(crate) fn take(&mut self, input: &mut BytesMut) -> Option<Option<Event>> {
-        let header: [u8; 9] = input.get(..9)?.try_into().unwrap();
-        let length =
-            usize::try_from(u32::from_be_bytes([0, header[0], header[1], header[2]])).unwrap();
-        if input.len() < 9 + length {
-            return None;
+    /// Takes whole frames from what came in, up to one that matters to a call.
+    pub(crate) fn take(&mut self, input: &mut BytesMut) -> Option<Event> {
+        loop {
+            let header: [u8; 9] = input.get(..9)?.try_into().unwrap();
+            let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+            let length = usize::try_from(length).unwrap();
+            if input.len() < 9 + length {
+                return None;
+            }
+            input.advance(9);
+            let payload = input.split_to(length);
+            let stream = u32::from_be_bytes([header[5], header[6], header[7], header[8]]);
+            let event = self.frame(header[3], header[4], stream & LARGEST_WINDOW, payload);
+            if event.is_some() {
+                return event;
+            }
         }
-        input.advance(9);
-        let mut payload = input.split_to(length);
-        let (kind, flags) = (header[3], header[4]);
-        let stream =
-            u32::from_be_bytes([header[5], header[6], header[7], header[8]]) & LARGEST_WINDOW;
-        Some(match kind {
+    }
+
+    fn frame(&mut self, kind: u8, flags: u8, stream: u32, mut payload: BytesMut) -> Option<Event> {
+        match kind {
+            DATA if flags & END_STREAM != 0 => return Some(Event::Reset(stream)),
             DATA => {
-                self.count(length);
-                Some(if flags & END_STREAM == 0 {
-                    Event::Data(stream, payload)
-                } else {
-                    Event::Reset(stream)
-                })
+                self.count(payload.len());
+                return Some(Event::Data(stream, payload));
             }
-            HEADERS => (flags & END_STREAM != 0).then_some(Event::End(stream)),
-            RST_STREAM => Some(Event::Reset(stream)),
-            SETTINGS if flags & ACK == 0 => {
-                frame(&mut self.output, 0, SETTINGS, ACK, 0);
-                None
-            }
+            HEADERS if flags & END_STREAM != 0 => return Some(Event::End(stream)),
+            RST_STREAM => return Some(Event::Reset(stream)),
+            SETTINGS if flags & ACK == 0 => frame(&mut self.output, 0, SETTINGS, ACK, 0),
             PING if flags & ACK == 0 => {
                 frame(&mut self.output, 8, PING, ACK, 0);
                 self.output.put_slice(&payload);
-                None
             }
             GOAWAY => panic!("the server ends the connection: {payload:?}"),
-            WINDOW_UPDATE if stream == 0 => {
-                self.window += i64::from(payload.get_u32());
-                None
-            }
-            SETTINGS | PING | WINDOW_UPDATE => None,
+            WINDOW_UPDATE if stream == 0 => self.window += i64::from(payload.get_u32()),
+            HEADERS | SETTINGS | PING | WINDOW_UPDATE => {}
             kind => panic!("a frame that no server of ours sends: {kind}"),
-        })
+        }
+        None
     }
 
     fn count(&mut self, length: usize) {

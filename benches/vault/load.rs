@@ -144,13 +144,12 @@ async fn connection(
         let log_finished = flushes.map_or(u64::MAX, Flushes::log_finished);
         while let Some(event) = http.take(&mut input) {
             let (stream, whole) = match event {
-                Some(Event::Data(stream, bytes)) => {
+                Event::Data(stream, bytes) => {
                     calls.get_mut(&stream).unwrap().answer.unsplit(bytes);
                     continue;
                 }
-                Some(Event::End(stream)) => (stream, true),
-                Some(Event::Reset(stream)) => (stream, false),
-                None => continue,
+                Event::End(stream) => (stream, true),
+                Event::Reset(stream) => (stream, false),
             };
             let call = calls.remove(&stream).unwrap();
             if call.number == 0 {

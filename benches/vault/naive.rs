@@ -68,7 +68,6 @@ fn credential(name: String, version: i64) -> Credential {
         update_time: Some(prost_types::Timestamp { seconds: 1_780_000_000, nanos: 123_456_000 }),
         rotate_time: Some(prost_types::Timestamp { seconds: 1_780_000_000, nanos: 123_456_000 }),
         etag: "\"12345678.1\"".to_owned(),
-        ..Credential::default()
     }
 }
 

@@ -35,7 +35,10 @@ fn page(
     let sql = format!("SELECT {CREDENTIAL} FROM credential {}", source.sql());
     let mut arguments: Vec<&dyn ToSql> = vec![&owner, &after];
     match &source {
-        Source::Usernames(first, end) => arguments.extend([first as &dyn ToSql, end]),
+        Source::Usernames(first, end) => {
+            let range: [&dyn ToSql; 2] = [first, end];
+            arguments.extend(range);
+        }
         Source::Realm(realm) => arguments.push(realm),
         Source::Disabled | Source::All => {}
     }
@@ -75,8 +78,9 @@ impl<'a> Source<'a> {
             let many = "SELECT 1 FROM credential INDEXED BY credential_by_username
                 WHERE account = ?1 AND username >= ?2 AND username < ?3 LIMIT 1 OFFSET ?4";
             let mut many = connection.prepare_cached(many)?;
-            let most = i64::try_from(most).unwrap_or(i64::MAX);
-            // They are sorted for each page, so they must be few. Many are met soon without the index.
+            // They are sorted for each page, so they must be few: twice as many as the rows that are looked at, since
+            // these are entries of an index. Many are met soon without it.
+            let most = i64::try_from(2 * most).unwrap_or(i64::MAX);
             if !many.exists(params![owner, first, end, most])? {
                 return Ok(Self::Usernames(first, end));
             }
