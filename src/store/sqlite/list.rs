@@ -1,4 +1,4 @@
-//! Pages of credentials, as quick among millions as among thousands (docs/adr/0024).
+//! Pages of credentials, as quick among millions as among thousands (docs/adr/0025).
 //!
 //! The order of a list is the id, whatever the filter, so that page tokens mean the same in every list. A filter is
 //! served from an index that yields ids in this order, or from few enough rows to sort; what no index serves is

@@ -17,7 +17,7 @@ use crate::store::{Done, Identity, OnceKey, Page, StoredCredential, StoredProvid
 const PAGE_BYTES: usize = 768 * 1024;
 
 /// Rows that the search for a page looks at, at the most: so a page takes as long among millions as among thousands,
-/// and may hold few of what it was asked for (docs/adr/0024).
+/// and may hold few of what it was asked for (docs/adr/0025).
 pub(super) const LOOKED_AT: usize = 1_000;
 
 pub(super) type Result<T> = rusqlite::Result<T>;
