@@ -10,18 +10,20 @@
 mod access;
 mod checkpoint;
 mod files;
+mod genuine;
 mod inspect;
 mod known;
 mod list;
 mod place;
 mod read;
+mod readers;
 mod room;
 mod sweep;
 mod verifications;
 mod write;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -45,7 +47,9 @@ use crate::defect::{Defect, planted};
 use crate::name::{ResourceId, Uid};
 use crate::provider::{Provider, ProviderFilter, Verification};
 use checkpoint::Checkpointer;
+use genuine::Genuine;
 use known::Known;
+use readers::{Commits, Readers};
 use room::Room;
 use writer::Writer;
 
@@ -56,10 +60,19 @@ pub(super) use place::{find, place_problems, prepare};
 /// Lists that run at the same time. More wait: each may read everything that an account has.
 const MAX_SCANS: usize = 4;
 
+/// Memory for pages that point reads have read, all connections together.
+const READ_CACHE: usize = 64 << 20;
+
+/// The same for each connection at the least, and for the ones that lists scan with.
+const SMALL_CACHE: usize = 2 << 20;
+
 /// A vault in one SQLite file.
 pub(super) struct SqliteStore {
     identity: Identity,
     readers: Arc<Readers>,
+    scanners: Arc<Readers>,
+    scans: Arc<Semaphore>,
+    genuine: Genuine,
     known: Arc<Known>,
     writer: Writer,
     checkpointer: Checkpointer,
@@ -86,19 +99,41 @@ impl SqliteStore {
         }
         let identity = read::identity(&writing).map_err(|source| files::damaged(path, &source))?;
         let check = if lock.unclean { files::check_in_background(path) } else { None };
-        let checkpointer = Checkpointer::start(files::open_for_writing(path)?, path, lock.unclean)?;
+        let commits = Commits::default();
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cache = SMALL_CACHE.max(READ_CACHE / cores);
+        let readers = Arc::new(Readers::of(path, cache, commits.clone()));
+        let scanners = Arc::new(Readers::for_scans(path, SMALL_CACHE, commits.clone()));
+        let connection = files::open_for_writing(path)?;
+        let kept = Arc::clone(&readers);
+        let checkpointer = Checkpointer::start(connection, path, kept, lock.unclean)?;
         let room = Room::beside(path);
         let has_room = room.watch();
         let known = Arc::<Known>::default();
         let beside = writer::Beside {
             clock: Arc::clone(&clock),
             notes: checkpointer.notes(),
+            commits,
             known: Arc::clone(&known),
             room,
         };
         let writer = Writer::start(writing, beside)?;
-        let readers = Arc::new(Readers::of(path));
-        Ok(Self { identity, readers, known, writer, checkpointer, check, has_room, clock, lock })
+        let scans = Arc::new(Semaphore::new(MAX_SCANS));
+        let genuine = Genuine::default();
+        Ok(Self {
+            identity,
+            readers,
+            scanners,
+            scans,
+            genuine,
+            known,
+            writer,
+            checkpointer,
+            check,
+            has_room,
+            clock,
+            lock,
+        })
     }
 
     /// Reads where it is called: a point read takes microseconds, a hop to a thread takes longer.
@@ -111,16 +146,17 @@ impl SqliteStore {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = Arc::clone(&self.readers.scans).acquire_owned().await;
+        let permit = Arc::clone(&self.scans).acquire_owned().await;
         let permit = permit.map_err(|source| Error::Unavailable(source.into()))?;
-        let connection = self.readers.take()?;
-        let interrupt = Interrupt(Arc::new(Mutex::new(Some(connection.get_interrupt_handle()))));
-        let (readers, running) = (Arc::clone(&self.readers), Arc::clone(&interrupt.0));
+        let reader = self.scanners.take()?;
+        let interrupt = reader.connection.get_interrupt_handle();
+        let interrupt = Interrupt(Arc::new(Mutex::new(Some(interrupt))));
+        let (scanners, running) = (Arc::clone(&self.scanners), Arc::clone(&interrupt.0));
         let scan = tokio::task::spawn_blocking(move || {
-            let result = query(&connection).map_err(Error::from);
+            let result = query(&reader.connection).map_err(Error::from);
             // From here on an interrupt would hit whoever uses the connection next.
             running.lock().unwrap_or_else(PoisonError::into_inner).take();
-            readers.give_back(connection);
+            scanners.give_back(reader, result.is_ok());
             drop(permit);
             result
         });
@@ -155,36 +191,6 @@ impl Drop for Interrupt {
         if let Some(running) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             running.interrupt();
         }
-    }
-}
-
-/// Read-only connections that wait for work. As many as there were readers at once.
-struct Readers {
-    path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
-    scans: Arc<Semaphore>,
-}
-
-impl Readers {
-    fn of(path: &Path) -> Self {
-        let scans = Arc::new(Semaphore::new(MAX_SCANS));
-        Self { path: path.to_owned(), idle: Mutex::default(), scans }
-    }
-
-    fn with<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
-        let connection = self.take()?;
-        let result = query(&connection).map_err(Error::from);
-        self.give_back(connection);
-        result
-    }
-
-    fn take(&self) -> Result<Connection, Error> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.map_or_else(|| files::open_for_reading(&self.path).map_err(Error::from), Ok)
-    }
-
-    fn give_back(&self, connection: Connection) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     }
 }
 
@@ -275,7 +281,7 @@ impl Store for SqliteStore {
         scope: &AccountScope,
         id: &ResourceId,
     ) -> Result<Option<StoredCredential>, Error> {
-        self.read(|connection| read::credential(connection, scope, id))
+        self.read(|connection| read::credential(connection, &self.genuine, scope, id))
     }
 
     async fn credential_by_username(
@@ -381,7 +387,8 @@ impl Store for SqliteStore {
         if let Some(check) = &self.check {
             check.interrupt();
         }
-        self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.readers.close();
+        self.scanners.close();
         if self.checkpointer.stop().await {
             self.lock.closed();
         }

@@ -20,6 +20,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::files;
+use super::readers::Readers;
 use super::sweep::Sweeper;
 use crate::defect::{Defect, planted};
 use crate::store::OpenError;
@@ -68,6 +69,7 @@ impl Checkpointer {
     pub(super) fn start(
         connection: Connection,
         path: &Path,
+        readers: Arc<Readers>,
         unclean: bool,
     ) -> Result<Self, OpenError> {
         let notes = Notes::default();
@@ -83,7 +85,7 @@ impl Checkpointer {
         })?;
         connection.busy_timeout(PATIENCE).map_err(|source| files::damaged(path, &source))?;
         let (stop, stopped) = sync_channel(1);
-        let thread = Thread { connection, sweeper, log, notes: notes.clone() };
+        let thread = Thread { connection, readers, sweeper, log, notes: notes.clone() };
         thread::Builder::new()
             .name("store-checkpoint".into())
             .spawn(move || {
@@ -117,6 +119,7 @@ impl Checkpointer {
 /// What the thread owns.
 struct Thread {
     connection: Connection,
+    readers: Arc<Readers>,
     sweeper: Sweeper,
     log: PathBuf,
     notes: Notes,
@@ -192,6 +195,7 @@ impl Thread {
             Checkpoint::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
             Checkpoint::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
         };
+        let _let_go = self.readers.let_go();
         match self.connection.query_row(sql, [], |row| row.get::<_, bool>(0)) {
             Ok(busy) => {
                 let end = if busy { CheckpointEnd::Busy } else { CheckpointEnd::Done };

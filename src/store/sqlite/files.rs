@@ -221,12 +221,14 @@ pub(super) fn migrate(connection: &mut Connection, version: i64) -> rusqlite::Re
 }
 
 /// Opens a connection that can only read.
-pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open_for_reading(path: &Path, cache: usize) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     harden(&connection)?;
     connection.set_prepared_statement_cache_capacity(32);
+    // Negative: in KiB.
+    connection.pragma_update(None, "cache_size", -i64::try_from(cache / 1024).unwrap_or(2048))?;
     Ok(connection)
 }
 
@@ -263,7 +265,7 @@ pub(super) fn size_of(path: &Path) -> u64 {
 /// Checks the whole file after an unclean stop, while the server already answers.
 pub(super) fn check_in_background(path: &Path) -> Option<InterruptHandle> {
     tracing::warn!("the store was not closed; it recovers from its log and is checked meanwhile");
-    let connection = open_for_reading(path)
+    let connection = open_for_reading(path, super::SMALL_CACHE)
         .inspect_err(|error| tracing::error!(%error, "open the store for its check"))
         .ok()?;
     let interrupt = connection.get_interrupt_handle();

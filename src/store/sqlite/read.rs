@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
+use super::genuine::Genuine;
 use crate::access::AccountScope;
 use crate::account::Account;
 use crate::audit::{ACCEPT_CLOCK, Actor, Entry, Link, Linked};
@@ -69,24 +70,31 @@ pub(super) fn stored_credential(row: &Row<'_>, account: &Account) -> Result<Stor
 /// user could pass for another. Names are not part of what a ciphertext is bound to.
 pub(super) fn credential(
     connection: &Connection,
+    genuine: &Genuine,
     scope: &AccountScope,
     id: &ResourceId,
 ) -> Result<Option<StoredCredential>> {
     let sql = concat!(
         "SELECT ",
         credential_columns!(),
-        ", (SELECT named.id FROM credential AS named
-            WHERE named.account = ?1 AND named.realm = credential.realm
-            AND named.username = credential.username)
-        FROM credential WHERE account = ?1 AND id = ?2"
+        " FROM credential WHERE account = ?1 AND id = ?2"
     );
-    let key = params![scope.account().uid.as_bytes(), id.as_str()];
-    one(connection, sql, key, |row| {
-        if row.get_ref(13)?.as_str_or_null()? != Some(id.as_str()) {
-            return Err(wrong(13, "the id of the row that has this username"));
-        }
-        stored_credential(row, scope.account())
-    })
+    let account = scope.account().uid;
+    let key = params![account.as_bytes(), id.as_str()];
+    let found = one(connection, sql, key, |row| stored_credential(row, scope.account()))?;
+    let Some(stored) = found else { return Ok(None) };
+    let Credential { name, username, realm, .. } = &stored.credential;
+    let is_genuine = genuine.is(account, &stored.credential, || {
+        let sql = "SELECT id FROM credential WHERE account = ?1 AND realm = ?2 AND username = ?3";
+        let key = params![account.as_bytes(), realm.as_str(), username.as_str()];
+        let named = one(connection, sql, key, |row| Ok(row.get_ref(0)?.as_str()? == id.as_str()))?;
+        Ok::<_, rusqlite::Error>(named == Some(true) && name.id == *id)
+    })?;
+    if is_genuine {
+        Ok(Some(stored))
+    } else {
+        Err(wrong(0, "the id of the row that has this username"))
+    }
 }
 
 /// As [`credential`]. SQLite would take username and realm from the index, so the row is read by its id.

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use super::checkpoint::Notes;
 use super::files;
 use super::known::{self, Known};
+use super::readers::Commits;
 use super::room::Room;
 use super::write::{self, Heads};
 use crate::clock::Clock;
@@ -52,6 +53,7 @@ struct Job {
 pub(super) struct Beside {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) notes: Notes,
+    pub(super) commits: Commits,
     pub(super) known: Arc<Known>,
     pub(super) room: Room,
 }
@@ -172,6 +174,7 @@ fn commit(connection: &Connection, mut jobs: Vec<Job>, beside: &Beside) {
     let transacted = transact(connection, &jobs, beside.clock.as_ref());
     metrics::committed(jobs.len(), began.elapsed(), transacted.is_ok());
     // Before any answer, and also when the outcome is unknown.
+    beside.commits.count();
     if jobs.iter().any(|job| known::concerns_callers(&job.write.change)) {
         beside.known.forget();
     }
