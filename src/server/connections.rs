@@ -339,7 +339,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 /// A stream whose preface was read already, and is read once more by HTTP/2; and which takes turns with others.
 ///
 /// Before each write it lets the tasks go first that are ready, so that the answers of a connection's calls leave
-/// together: a write costs more than a call (docs/adr/0031).
+/// together: a write costs more than a call (docs/adr/0026).
 struct Begun<S> {
     said: usize,
     /// What was read in this turn.

@@ -1,7 +1,7 @@
 //! Who may call, remembered in memory: tokens and workloads that have called, with what is bound to them.
 //!
 //! It holds what the file holds: of a token the keyed hash, never the token itself. The promise of the store stays
-//! (docs/adr/0030): a read sees every write that was acknowledged. For the writer forgets everything after a commit
+//! (docs/adr/0017): a read sees every write that was acknowledged. For the writer forgets everything after a commit
 //! that may have changed any of it, and only then answers; and what was read before that is not remembered after it.
 
 use std::collections::HashMap;

@@ -2,7 +2,7 @@
 //!
 //! A connection keeps its read transaction from one read to the next while nothing was committed in between: beginning
 //! one costs two system calls and more. Reads see every write that was acknowledged all the same
-//! (docs/adr/0033): the writer counts each commit before it answers, and whoever reads looks at the count first.
+//! (docs/adr/0028): the writer counts each commit before it answers, and whoever reads looks at the count first.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
