@@ -126,7 +126,7 @@ mod tests {
             let most = usize::try_from(a_minute).unwrap();
             assert_eq!((fail(&failed, one), fail(&failed, other)), (most, most));
             let wait = failed.wait(one).unwrap();
-            let each = Duration::from_secs(60) / a_minute;
+            let each = Duration::from_mins(1) / a_minute;
             assert!(wait.abs_diff(each) < Duration::from_micros(2), "{wait:?}");
             clock.advance(wait.try_into().unwrap());
             assert_eq!(fail(&failed, one), 1);

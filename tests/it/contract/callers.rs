@@ -93,7 +93,7 @@ pub(super) async fn what_callers_may_do_is_never_older_than_the_last_change(home
     assert_eq!(of_token(&*store, &admin).await, "revoked");
 
     let workload = SpiffeId::parse("spiffe://example.org/ns/voice").unwrap();
-    let of_workload = async || said(&*store.standing(&workload).await.unwrap());
+    let of_workload = async || said(&store.standing(&workload).await.unwrap());
     assert_eq!(of_workload().await, "");
     let exact = Principal::parse("spiffe://example.org/ns/voice").unwrap();
     let below = Principal::parse("spiffe://example.org/*").unwrap();
