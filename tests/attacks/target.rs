@@ -68,6 +68,7 @@ impl Target {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("credvault-data");
         command.args(["--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"]).arg(&data);
+        command.envs(defect());
         let process = Process::start(command, data, dir.path().join("credvault.log"));
         let token = process.token();
         Self::of(Server::Ours(process), token, None, dir)
@@ -185,6 +186,13 @@ impl Reach {
         };
         endpoint.connect_with_connector_lazy(tower::service_fn(connect))
     }
+}
+
+/// The defect that a planted test has this run for, if it does.
+#[expect(clippy::disallowed_methods, reason = "what runs this test once more says it there")]
+fn defect() -> Option<(&'static str, OsString)> {
+    const NAME: &str = "CREDVAULT_DEFECT";
+    std::env::var_os(NAME).map(|defect| (NAME, defect))
 }
 
 /// Processor time at a time.
