@@ -188,6 +188,7 @@ pub(crate) fn digest(username: String, realm: String, password: &str) -> VerifyS
         qop: "auth".to_owned(),
         algorithm: "MD5".to_owned(),
         response,
+        ..VerifySipDigestRequest::default()
     }
 }
 
