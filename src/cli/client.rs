@@ -1,7 +1,6 @@
 //! What all client commands share: how they reach a vault, and what they say to type next.
 //!
-//! A further one flattens [`Options`], calls with [`Connection::call`], explains its errors with
-//! [`Connection::explain`], and prints with `terminal` and with [`json`].
+//! A further one flattens [`Options`], asks with [`Connection::ask`] or [`Connection::pages`], and prints with `render`.
 
 use std::time::Duration;
 

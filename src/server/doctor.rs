@@ -16,13 +16,10 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
-use super::{process, tls};
+use super::{listener, process, tls};
 use crate::clock::Clock;
-use crate::config::{Settings, Surroundings};
+use crate::config::{ConnectionLimits, Settings, Surroundings};
 use crate::store::inspection;
-
-/// Descriptors that a vault needs beside its connections: its files, carriers, probes.
-const DESCRIPTORS_BESIDE: u64 = 128;
 
 /// A certificate that ends so soon should have been renewed.
 const CERTIFICATE_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -143,24 +140,25 @@ fn core_dumps() -> Finding {
 }
 
 fn descriptors(settings: &Settings) -> Finding {
-    let needed = u64::try_from(settings.connections.total).unwrap_or(u64::MAX);
-    enough_descriptors(getrlimit(Resource::Nofile).current, needed, "here")
+    let limit = getrlimit(Resource::Nofile).current;
+    enough_descriptors(limit, settings.connections, "here")
 }
 
-/// Whether so many file descriptors are enough for so many connections.
-fn enough_descriptors(limit: Option<u64>, connections: u64, whose: &str) -> Finding {
-    let needed = connections.saturating_add(DESCRIPTORS_BESIDE);
+/// Whether so many file descriptors are enough for the connections, with what the rest needs.
+fn enough_descriptors(limit: Option<u64>, wanted: ConnectionLimits, whose: &str) -> Finding {
+    let possible = listener::within_open_files(wanted, limit).total;
     match limit {
-        Some(limit) if limit < needed => Finding::warning(
+        Some(limit) if possible < wanted.total => Finding::warning(
             "descriptors",
             format!(
-                "{limit} file descriptors {whose}, and {connections} connections need {needed}"
+                "{limit} file descriptors {whose}, enough for {possible} of {} connections",
+                wanted.total
             ),
             "raise `ulimit -n` (LimitNOFILE=), or lower limits.connections",
         ),
         Some(limit) => Finding::good(
             "descriptors",
-            format!("{limit} {whose}, enough for {connections} connections"),
+            format!("{limit} {whose}, enough for {} connections", wanted.total),
         ),
         None => Finding::good("descriptors", format!("no limit {whose}")),
     }
@@ -217,9 +215,10 @@ mod tests {
     #[test]
     fn descriptors_must_be_enough_for_all_connections() {
         for (limit, verdict) in
-            [(Some(639), Verdict::Warning), (Some(640), Verdict::Good), (None, Verdict::Good)]
+            [(Some(703), Verdict::Warning), (Some(704), Verdict::Good), (None, Verdict::Good)]
         {
-            assert_eq!(enough_descriptors(limit, 512, "here").verdict, verdict, "{limit:?}");
+            let wanted = ConnectionLimits { total: 512, per_address: 64 };
+            assert_eq!(enough_descriptors(limit, wanted, "here").verdict, verdict, "{limit:?}");
         }
     }
 

@@ -152,7 +152,10 @@ impl Listener {
 
 /// No more connections than there can be with what the rest needs: out of file descriptors, a vault could read nothing
 /// that it does not hold open already.
-fn within_open_files(limits: ConnectionLimits, open_files: Option<u64>) -> ConnectionLimits {
+pub(super) fn within_open_files(
+    limits: ConnectionLimits,
+    open_files: Option<u64>,
+) -> ConnectionLimits {
     let Some(most) = open_files.and_then(|most| usize::try_from(most).ok()) else { return limits };
     let left = most - RESERVED_FILES.min(most / 2);
     ConnectionLimits { total: limits.total.min(left.max(1)), ..limits }

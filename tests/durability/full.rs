@@ -29,7 +29,11 @@ const CREDENTIALS: usize = 8;
 const CYCLES: usize = 5;
 
 /// The services that cannot do their work without room, and the rest.
-const WRITING: [&str; 2] = ["credvault.v1.CredentialService", "credvault.v1.ProviderService"];
+const WRITING: [&str; 3] = [
+    "credvault.v1.CredentialService",
+    "credvault.v1.ProviderService",
+    "credvault.v1.AccessService",
+];
 const OTHERS: [&str; 3] = ["", "credvault.v1.UseService", "credvault.v1.AuditService"];
 
 /// What the cycles showed.

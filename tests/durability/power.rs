@@ -448,7 +448,7 @@ impl<'a> Inside<'a> {
             algorithm: Algorithm::Md5,
         };
         let response = Response::parse(&response, Algorithm::Md5).unwrap();
-        let verified = self.vault.verify_sip_digest(&self.scope(), &digest, &response).await;
+        let verified = self.vault.verify_sip_digest(&self.scope(), &digest, &response, None).await;
         let verified = verified.map_err(|error| format!("{id}: {error:?}"))?;
         if verified.is_some() == password.is_some() {
             Ok(())

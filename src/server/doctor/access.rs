@@ -64,7 +64,7 @@ fn operators(store: &dyn Inspection, now: Timestamp) -> Result<Finding, Error> {
     Ok(Finding::warning(
         "operators",
         "nobody may operate this vault by a call: accounts cannot be made or disabled while it runs",
-        "stop the vault and run `credvault tokens create --role operator`",
+        "stop the vault and run `credvault tokens create --local --role operator`",
     ))
 }
 

@@ -82,8 +82,8 @@ fn measured(metrics: &str, settings: &Settings) -> Vec<Finding> {
         ));
     }
     let limit = value(metrics, "process_max_fds").and_then(|limit| format!("{limit}").parse().ok());
-    let connections = u64::try_from(settings.connections.total).unwrap_or(u64::MAX);
-    findings.extend(limit.map(|limit| enough_descriptors(Some(limit), connections, "there")));
+    let wanted = settings.connections;
+    findings.extend(limit.map(|limit| enough_descriptors(Some(limit), wanted, "there")));
     findings
 }
 
