@@ -49,6 +49,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long to wait before accepting again after an error that only time mends (EMFILE, ENFILE).
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// What the last news of a stop has to reach its watchers. An idle vault closes in less time than a write takes.
+const FAREWELL: Duration = Duration::from_millis(100);
+
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The operations listener, listening or switched off.
@@ -85,8 +88,11 @@ impl Operations {
         &self.health
     }
 
-    /// Cuts all connections.
+    /// Cuts all connections, when those who watch health have heard of the stop.
     pub(super) async fn stop(mut self) {
+        if self.address.is_some() {
+            tokio::time::sleep(FAREWELL).await;
+        }
         self.tasks.shutdown().await;
     }
 }
