@@ -13,6 +13,7 @@ mod credential_service;
 mod frame;
 mod front;
 mod health;
+mod holding;
 pub mod json;
 mod measure;
 pub mod proto;
@@ -39,6 +40,7 @@ use proto::use_service_server::{SERVICE_NAME as USE, UseServiceServer};
 
 pub use front::{Front, Peer};
 pub use health::{Asks, Health, Readiness};
+pub use holding::Holding;
 
 /// The services that report their health under their own names; the empty name stands for all.
 const SERVICES: [&str; 6] = ["", ACCESS, CREDENTIAL, PROVIDER, USE, AUDIT];

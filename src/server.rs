@@ -7,6 +7,7 @@ mod connections;
 pub mod doctor;
 mod listener;
 mod operations;
+mod places;
 mod process;
 mod tls;
 

@@ -18,6 +18,7 @@ mod issued;
 mod limits;
 mod list;
 mod noise;
+mod planted;
 mod role_bindings;
 mod rotate_credential;
 mod scheduled_verification;
@@ -34,13 +35,12 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::access::{
-    self, AccountScope, Action, Authorized, Caller, CreateApiToken, Denied, DisableAccount,
-    LocalOperator, OperatorScope, OwnerScope, Scope,
+    self, AccountScope, Action, Authorized, Caller, CreateApiToken, Denied, LocalOperator,
+    OperatorScope, OwnerScope, Scope,
 };
 use crate::audit::{self, Chain, Entry};
 use crate::clock::Clock;
 use crate::crypto::{Field, Place, Sealer};
-use crate::defect::{Defect, planted};
 use crate::name::{OwnerName, ResourceId, Uid};
 use crate::provider::{Kind, Refusal};
 use crate::store::{self, Store, Write};
@@ -55,7 +55,7 @@ pub use create_provider::NewProvider;
 pub use error::{Error, FieldError};
 pub use intent::{Intent, Request};
 pub use issued::Issued;
-pub use limits::CallLimits;
+pub use limits::{CallLimit, CallLimits};
 pub use list::{Listed, PageRequest};
 pub use update_credential::CredentialChanges;
 pub use update_provider::ProviderChanges;
@@ -185,28 +185,7 @@ impl Vault {
             },
         )
         .await;
-        self.planted_refusal(method, resource, error).await
-    }
-
-    /// The planted defects that the authorization matrix must find.
-    async fn planted_refusal(&self, method: &str, resource: &str, error: Error) -> Error {
-        let (tell, act) = (planted(Defect::TellForeign), planted(Defect::ActBeforeRefusal));
-        if !tell && !act {
-            return error;
-        }
-        let scope = LocalOperator::beside_the_store().scope::<DisableAccount>();
-        let id = resource.split('/').nth(1).and_then(|id| ResourceId::parse(id).ok());
-        let Some(id) = id else { return error };
-        let Ok(Some(account)) = self.store.account(&scope, &id).await else { return error };
-        match error {
-            Error::NotFound { name } if tell => Error::NotFound { name: format!("{name} ") },
-            error => {
-                if act && method == DisableAccount::METHOD {
-                    self.disable_account(&scope, &account.id, &Intent::default()).await.ok();
-                }
-                error
-            }
-        }
+        planted::refusal(self, method, resource, error).await
     }
 
     /// Records that the clock was wrong when entries up to `newest` were made, and that it is right now.

@@ -28,12 +28,13 @@ impl TokenId {
         Self(bytes)
     }
 
-    /// Parses an id as it is printed.
+    /// Parses an id as it is printed: it has one spelling.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let mut id = Self([0; 12]);
-        hex::decode_to_slice(text, &mut id.0)
-            .map(|()| id)
-            .map_err(|_| Invalid("must be 24 hexadecimal digits"))
+        match hex::decode_to_slice(text, &mut id.0) {
+            Ok(()) if !text.bytes().any(|b| b.is_ascii_uppercase()) => Ok(id),
+            _ => Err(Invalid("must be 24 hexadecimal digits, in lower case")),
+        }
     }
 
     /// The id under which a request is remembered that made it.
@@ -70,9 +71,7 @@ impl ApiTokenName {
         );
         let (owner, id) = text.split_once("/apiTokens/").ok_or(SHAPE)?;
         let owner = OwnerName::parse(owner).map_err(|_| SHAPE)?;
-        // One spelling of each name.
-        let id = TokenId::parse(id).ok().filter(|parsed| parsed.to_string() == id);
-        Ok(Self { owner, id: id.ok_or(SHAPE)? })
+        Ok(Self { owner, id: TokenId::parse(id).map_err(|_| SHAPE)? })
     }
 }
 

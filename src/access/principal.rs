@@ -31,9 +31,7 @@ impl Principal {
             "must be token:{id}, or a SPIFFE ID spiffe://{trust domain}/{path}, whose path may end in /*",
         );
         if let Some(id) = text.strip_prefix("token:") {
-            // One spelling: what is bound is what a caller's token is called.
-            let id = TokenId::parse(id).ok().filter(|parsed| parsed.to_string() == id);
-            return id.map(Self::Token).ok_or(SHAPE);
+            return TokenId::parse(id).map(Self::Token).map_err(|_| SHAPE);
         }
         let Some(path) = text.strip_suffix("/*") else {
             return SpiffeId::parse(text).map(Self::Workload).map_err(|_| SHAPE);

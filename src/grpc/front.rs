@@ -17,7 +17,8 @@ use tonic::{Code, Status};
 
 use super::frame::{Checked, Messages};
 use super::health::{Asks, Health};
-use super::watches::{self, Watches};
+use super::holding::Holding;
+use super::watches::Watches;
 use super::{Services, measure, status};
 use crate::access::spiffe::Workload;
 use crate::access::{self, Caller};
@@ -114,7 +115,7 @@ impl Front {
             return Err(status::malformed_message("the message does not decode as its type"));
         }
         Ok(match watch {
-            Some(watch) => watches::holding(response, watch),
+            Some(watch) => response.map(|body| Body::new(Holding::new(body, watch))),
             None => response,
         })
     }

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::telemetry::metrics::{self, Limit};
-use crate::vault::Error;
+use crate::vault::{CallLimit, Error};
 
 /// The domain of every reason.
 pub(super) const DOMAIN: &str = "credvault";
@@ -112,10 +112,11 @@ fn log(error: &Error) {
 /// Counts what a limit refused.
 fn count(error: &Error) {
     let limit = match error {
-        Error::RateLimited { on: "provider", .. } => Limit::TokenTriesPerProvider,
-        Error::RateLimited { on: "account", .. } => Limit::TokenTriesPerAccount,
-        Error::RateLimited { on: "address", .. } => Limit::FailedAuthentications,
-        Error::RateLimited { .. } => Limit::Other,
+        Error::RateLimited { limit, .. } => match limit {
+            CallLimit::TokensOfProvider => Limit::TokenTriesPerProvider,
+            CallLimit::TokensOfAccount => Limit::TokenTriesPerAccount,
+            CallLimit::FailedAuthentications => Limit::FailedAuthentications,
+        },
         Error::DigestLimited { .. } => Limit::FailedDigestChecks,
         Error::Overloaded => Limit::CommitQueue,
         Error::UpstreamAtCapacity => Limit::UpstreamCalls,

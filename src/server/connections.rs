@@ -2,12 +2,10 @@
 
 mod answers;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,14 +19,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::listener::{Accepted, Listener, Socket};
+use super::places::Places;
 use super::tls::{self, Tls};
 use crate::config::ConnectionLimits;
 use crate::defect::{Defect, planted};
-use crate::grpc::{Asks, Front, Health, Peer};
-use answers::{Answering, Answers};
-
-/// Places that are kept for addresses without a connection: a few that take all they can do not lock others out.
-const RESERVED: usize = 16;
+use crate::grpc::{Asks, Front, Health, Holding, Peer};
+use answers::Answers;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -46,7 +42,7 @@ const IDLE: Duration = Duration::from_mins(5);
 const GRACE: Duration = Duration::from_secs(8);
 
 /// How long to wait before accepting again after an error that only time mends (EMFILE, ENFILE).
-const BACK_OFF: Duration = Duration::from_millis(100);
+pub(super) const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// What is read of one connection before others have their turn. Without it a connection is read for as long as there is
 /// something, and a hundred thousand small frames, a megabyte or two, would keep a thread from all others.
@@ -65,7 +61,7 @@ pub(super) struct Connections {
 
 impl Connections {
     pub(super) fn new(front: Front, limits: ConnectionLimits) -> Self {
-        let places = Arc::new(Places { limits, taken: Mutex::default() });
+        let places = Arc::new(Places::new(limits));
         Self { front, tasks: JoinSet::new(), places, draining: watch::Sender::new(false) }
     }
 
@@ -166,66 +162,6 @@ async fn within<T>(limit: Duration, step: impl Future<Output = T>) -> Option<T> 
     tokio::time::timeout(limit, step).await.ok()
 }
 
-/// Who has connections open, and how many.
-struct Places {
-    limits: ConnectionLimits,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Default)]
-struct Taken {
-    total: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-impl Places {
-    /// A place for one more connection of an address, if it may have one. A Unix socket has no address.
-    fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Place> {
-        let address = address.map(network);
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = address.and_then(|address| taken.by_address.get(&address)).copied().unwrap_or(0);
-        let reserved = if own == 0 { 0 } else { RESERVED.min(self.limits.total / 2) };
-        let room = taken.total < self.limits.total - reserved;
-        if !room || (address.is_some() && own >= self.limits.per_address) {
-            return None;
-        }
-        taken.total += 1;
-        if let Some(address) = address {
-            taken.by_address.insert(address, own + 1);
-        }
-        Some(Place { places: Arc::clone(self), address })
-    }
-}
-
-/// One connection's place, free again when it is dropped.
-struct Place {
-    places: Arc<Places>,
-    address: Option<IpAddr>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.total -= 1;
-        if let Some(address) = self.address
-            && let Some(own) = taken.by_address.get_mut(&address)
-        {
-            *own -= 1;
-            if *own == 0 {
-                taken.by_address.remove(&address);
-            }
-        }
-    }
-}
-
-/// What counts as one address: of IPv6 the /64, which is the least that anybody is given.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 /// Shakes hands, and serves with the identity that the client has shown.
 async fn encrypted<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
@@ -274,7 +210,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let answer = begun.begin(watches);
         async move {
             let response = front.answer(request, peer).await;
-            Ok::<_, Infallible>(response.map(|body| Answering::new(body, answer)))
+            Ok::<_, Infallible>(response.map(|body| Holding::new(body, answer)))
         }
     });
     let stream = Begun { said: 0, turn: 0, stood_back: false, stream };
@@ -407,39 +343,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_takes_all_it_can_leaves_places_for_others() {
-        let limits = ConnectionLimits { total: 100, per_address: 90 };
-        let places = Arc::new(Places { limits, taken: Mutex::default() });
-        let take = |address: &str| places.take(Some(address.parse().unwrap()));
-        let held: Vec<_> = std::iter::from_fn(|| take("192.0.2.1")).collect();
-        assert_eq!(held.len(), 100 - RESERVED);
-        let others: Vec<_> =
-            (0..RESERVED).map(|n| take(&format!("198.51.100.{n}")).unwrap()).collect();
-        assert!(take("203.0.113.1").is_none() && places.take(None).is_none(), "all are taken");
-        drop(others);
-        assert!(take("203.0.113.1").is_some());
-        drop(held);
-        let held: Vec<_> = std::iter::from_fn(|| take("::ffff:192.0.2.1")).collect();
-        assert_eq!(held.len(), 100 - RESERVED, "dropped places are free again");
-        drop(held);
-        assert!(places.taken.lock().unwrap().by_address.is_empty());
-    }
-
-    #[test]
-    fn an_address_has_no_more_than_its_share() {
-        let limits = ConnectionLimits { total: 512, per_address: 64 };
-        let places = Arc::new(Places { limits, taken: Mutex::default() });
-        let take = |address: String| places.take(Some(address.parse().unwrap()));
-        let held: Vec<_> = (0..200).filter_map(|n| take(format!("2001:db8::{n:x}"))).collect();
-        assert_eq!(held.len(), 64, "a /64 is one address");
-        assert!(take("2001:db8:0:1::1".to_owned()).is_some());
     }
 }

@@ -5,13 +5,12 @@
 //! - It is there before the vault is open, and until it is closed.
 //! - It has few places, and every connection ends soon, unless it watches health.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -27,15 +26,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::body::Body;
 
-use crate::config::{OpsListen, Settings};
+use super::connections::BACK_OFF;
+use super::places::Places;
+use crate::config::{ConnectionLimits, OpsListen, Settings};
 use crate::grpc::{Asks, Health, Readiness};
 use crate::telemetry::metrics;
 
-/// Connections at the same time. Further ones are closed at once: who probes tries again.
-const MAX_CONNECTIONS: usize = 64;
-
-/// Connections of one address at the same time, so that one client cannot take the place of the others.
-const MAX_OF_ADDRESS: usize = 16;
+/// Probes and Prometheus need a few, and none for long.
+const LIMITS: ConnectionLimits = ConnectionLimits { total: 64, per_address: 16 };
 
 /// How long a connection may take to its first request, and to the head of a further one.
 const REQUEST: Duration = Duration::from_secs(5);
@@ -45,9 +43,6 @@ const LIFETIME: Duration = Duration::from_mins(1);
 
 /// How long an answer may take to leave when a connection has lived so long.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// How long to wait before accepting again after an error that only time mends (EMFILE, ENFILE).
-const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// What the last news of a stop has to reach its watchers. An idle vault closes in less time than a write takes.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -116,8 +111,9 @@ async fn listen(ops_listen: OpsListen, may_move: bool) -> anyhow::Result<Option<
 
 /// Takes connections for as long as it is polled. They end with it.
 async fn accept(listener: TcpListener, health: Health) {
-    let places = Arc::new(Places::default());
+    let places = Arc::new(Places::new(LIMITS));
     let mut connections = JoinSet::new();
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -125,7 +121,8 @@ async fn accept(listener: TcpListener, health: Health) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                if let Some(place) = Places::take(&places, peer.ip()) {
+                failing = false;
+                if let Some(place) = places.take(Some(peer.ip())) {
                     stream.set_nodelay(true).ok();
                     let health = health.clone();
                     connections.spawn(async move {
@@ -137,43 +134,11 @@ async fn accept(listener: TcpListener, health: Health) {
             // The peer went away between its SYN and our accept: nothing to wait for.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "accept a connection for operations");
+                // Once: it may go on for hours, ten times a second.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "accept a connection for operations");
+                }
                 tokio::time::sleep(BACK_OFF).await;
-            }
-        }
-    }
-}
-
-/// Who has how many connections.
-#[derive(Default)]
-struct Places(Mutex<HashMap<IpAddr, usize>>);
-
-/// One connection's place, free again when it is dropped.
-struct Place {
-    places: Arc<Places>,
-    of: IpAddr,
-}
-
-impl Places {
-    fn take(places: &Arc<Self>, of: IpAddr) -> Option<Place> {
-        let mut taken = places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = taken.values().sum();
-        let here = taken.get(&of).copied().unwrap_or(0);
-        if all >= MAX_CONNECTIONS || here >= MAX_OF_ADDRESS {
-            return None;
-        }
-        taken.insert(of, here + 1);
-        Some(Place { places: Arc::clone(places), of })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = taken.get_mut(&self.of) {
-            *here -= 1;
-            if *here == 0 {
-                taken.remove(&self.of);
             }
         }
     }

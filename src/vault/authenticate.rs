@@ -41,6 +41,7 @@ impl Vault {
             }
         }
     }
+
     /// The caller whose certificate says who it is. The connection has proved that it is theirs; that may be long
     /// ago, so whether it is still good is looked at on each call.
     pub async fn authenticate_workload(
@@ -49,6 +50,7 @@ impl Vault {
         peer: String,
     ) -> Result<Caller, Error> {
         if self.clock.now() >= workload.expire_time {
+            metrics::authentication_failure(AuthenticationFailure::Expired);
             return Err(Error::Unauthenticated);
         }
         let actor = Actor { principal: workload.id.to_string(), peer };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::limits::CallLimit;
 use crate::name::Invalid;
 
 /// The cause of an error, for the log only.
@@ -134,11 +135,8 @@ pub enum Error {
         "the vault has too many calls to this carrier under way; nothing was changed: retry in a moment"
     )]
     UpstreamAtCapacity,
-    #[error(
-        "too many tokens were tried on this {on}; nothing was changed: retry in {} s",
-        .retry_after.as_secs()
-    )]
-    RateLimited { on: &'static str, retry_after: Duration },
+    #[error("{limit}; nothing was changed: retry in {} s", .retry_after.as_secs())]
+    RateLimited { limit: CallLimit, retry_after: Duration },
     #[error(
         "too many responses of this username from this source were wrong: retry in {} s", .retry_after.as_secs()
     )]

@@ -44,6 +44,20 @@ impl Default for CallLimits {
     }
 }
 
+/// Which of them let a call through no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CallLimit {
+    /// [`CallLimits::per_provider`].
+    #[error("too many tokens were tried on this provider")]
+    TokensOfProvider,
+    /// [`CallLimits::per_account`].
+    #[error("too many tokens were tried in this account")]
+    TokensOfAccount,
+    /// [`CallLimits::failed_authentications`].
+    #[error("too many calls from this address had no valid token")]
+    FailedAuthentications,
+}
+
 /// The buckets, one a key: full, they let a minute's tries through at once, and fill evenly over the minute.
 #[derive(Debug)]
 pub(super) struct Limits {
@@ -89,9 +103,10 @@ impl Limits {
     pub(super) fn may_ask(&self, account: Uid, provider: Option<Uid>) -> Result<(), Error> {
         let filled = self.filled();
         if let (Some(buckets), Some(provider)) = (&filled.provider, provider) {
-            take("provider", buckets, provider)?;
+            take(CallLimit::TokensOfProvider, buckets, provider)?;
         }
-        filled.account.as_ref().map_or(Ok(()), |buckets| take("account", buckets, account))
+        let account_buckets = filled.account.as_ref();
+        account_buckets.map_or(Ok(()), |buckets| take(CallLimit::TokensOfAccount, buckets, account))
     }
 
     /// Counts a call from `address` that failed to authenticate; an error once there are too many of them. Who
@@ -99,7 +114,9 @@ impl Limits {
     pub(super) fn failed(&self, address: &str) -> Result<(), Error> {
         let filled = self.filled();
         let failures = filled.failures.as_ref();
-        failures.map_or(Ok(()), |buckets| take("address", buckets, address.to_owned()))
+        failures.map_or(Ok(()), |buckets| {
+            take(CallLimit::FailedAuthentications, buckets, address.to_owned())
+        })
     }
 
     fn filled(&self) -> MutexGuard<'_, Filled> {
@@ -114,13 +131,13 @@ impl Limits {
     }
 }
 
-fn take<K: Hash + Eq + Clone>(on: &'static str, buckets: &Buckets<K>, key: K) -> Result<(), Error> {
+fn take<K: Hash + Eq + Clone>(limit: CallLimit, buckets: &Buckets<K>, key: K) -> Result<(), Error> {
     if buckets.len() > KEYS {
         buckets.retain_recent();
     }
     buckets.check_key(&key).map_err(|not_until| {
         let wait = not_until.wait_time_from(buckets.clock().now());
-        Error::RateLimited { on, retry_after: whole_seconds(wait) }
+        Error::RateLimited { limit, retry_after: whole_seconds(wait) }
     })
 }
 

@@ -27,7 +27,10 @@ fn every_error() -> Vec<(Error, Code, &'static str, bool)> {
     };
     let limited = Error::UpstreamRateLimited { retry_after: Duration::from_secs(7) };
     let resting = Error::UpstreamCircuitOpen { retry_after: Duration::from_secs(30) };
-    let tried = Error::RateLimited { on: "provider", retry_after: Duration::from_secs(2) };
+    let tried = Error::RateLimited {
+        limit: CallLimit::TokensOfProvider,
+        retry_after: Duration::from_secs(2),
+    };
     let guessed = Error::DigestLimited { retry_after: Duration::from_secs(3) };
     let not_found = Error::NotFound { name: "accounts/acme/credentials/desk".to_owned() };
     vec![

@@ -3,13 +3,9 @@
 //! HTTP/2 waits for a client's window for ever, without asking for the body meanwhile: a deadline in the body would never
 //! be looked at. So the connection looks, in steps.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
-
-use http_body::{Body, Frame, SizeHint};
 
 /// How often a connection looks.
 const STEP: Duration = Duration::from_secs(10);
@@ -65,38 +61,6 @@ impl Drop for Answer {
         if let Some(open) = self.answers.open.get(self.slot) {
             open.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-}
-
-/// The body of an answer, with what is to be dropped when it is gone.
-pub(super) struct Answering<B> {
-    body: B,
-    _answer: Option<Answer>,
-}
-
-impl<B> Answering<B> {
-    pub(super) fn new(body: B, answer: Option<Answer>) -> Self {
-        Self { body, _answer: answer }
-    }
-}
-
-impl<B: Body + Unpin> Body for Answering<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -166,8 +166,6 @@ values! {
         Metadata = "metadata_size",
         /// Bytes of a message.
         Message = "message_size",
-        /// Any other.
-        Other = "other",
     }
 }
 
