@@ -149,13 +149,9 @@ async fn get(args: GetArgs) -> anyhow::Result<()> {
 async fn list(args: ListArgs) -> anyhow::Result<()> {
     let output = args.options.output;
     let connection = args.options.connect()?;
-    let mut accounts = Vec::new();
     let request = |page_token| ListAccountsRequest { page_size: 200, page_token };
-    let take = |page: ListAccountsResponse| {
-        accounts.extend(page.accounts);
-        page.next_page_token
-    };
-    connection.pages(request, take, NOT_FOUND).await?;
+    let open = |page: ListAccountsResponse| (page.accounts, page.next_page_token);
+    let (accounts, _) = connection.list(request, open, usize::MAX, NOT_FOUND).await?;
     let answer = ListAccountsResponse { accounts, ..ListAccountsResponse::default() };
     let nothing = "There is no account yet: `credvault accounts create acme` makes one.";
     render::list(output, &answer, &answer.accounts, &["name", "disabled", "create_time"], nothing)

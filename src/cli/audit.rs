@@ -6,13 +6,9 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::client::{Options, Whose};
+use super::client::{NO_ACCOUNT, Options, Whose};
 use super::{note, or_not_asked, render};
 use crate::grpc::proto::{AuditFilter, ListAuditEntriesRequest, ListAuditEntriesResponse};
-
-/// What helps when an account is not there.
-const NOT_FOUND: &str =
-    "Choose another with --account, or a token of that account with --token-file";
 
 /// Read the audit log, and check that nothing in it was changed
 #[derive(Debug, clap::Args)]
@@ -70,15 +66,9 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
     let connection = args.options.connect_for(args.whose)?;
     let parent = connection.parent()?;
-    let mut entries = Vec::new();
-    let take = |page: ListAuditEntriesResponse| {
-        entries.extend(page.entries);
-        // One more than asked for tells that there are more.
-        if entries.len() > limit { String::new() } else { page.next_page_token }
-    };
-    connection.pages(|token| page(&parent, &args.resource, token), take, NOT_FOUND).await?;
-    let is_cut = entries.len() > limit;
-    entries.truncate(limit);
+    let request = |token| page(&parent, &args.resource, token);
+    let open = |page: ListAuditEntriesResponse| (page.entries, page.next_page_token);
+    let (entries, is_cut) = connection.list(request, open, limit, NO_ACCOUNT).await?;
     let answer = ListAuditEntriesResponse { entries, ..ListAuditEntriesResponse::default() };
     let columns =
         ["sequence", "time", "principal", "method", "resource", "outcome", "detail", "reason"];

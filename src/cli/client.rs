@@ -46,6 +46,10 @@ pub(super) struct Whose {
     pub(super) vault: bool,
 }
 
+/// What helps when an account is not there.
+pub(super) const NO_ACCOUNT: &str =
+    "Choose another with --account, or a token of that account with --token-file";
+
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
@@ -61,15 +65,6 @@ pub(super) struct Connection {
     settings: ClientSettings,
     /// The command is about the vault itself.
     is_for_vault: bool,
-}
-
-/// What helps after an error that depends on the command.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Advice {
-    /// When something does not exist.
-    pub(super) not_found: &'static str,
-    /// A role that is enough for the command.
-    pub(super) role: &'static str,
 }
 
 impl Options {
@@ -106,9 +101,7 @@ impl Connection {
         request: R,
         not_found: &'static str,
     ) -> anyhow::Result<R::Response> {
-        let role = if self.is_for_vault { "operator" } else { role_for(R::PATH) };
-        let advice = Advice { not_found, role };
-        self.call(request).await.map_err(|error| self.explain(&error, advice))
+        self.call(request).await.map_err(|error| self.explain::<R>(&error, not_found))
     }
 
     /// Asks for pages until there are no more, or `take` wants none: it returns the token of the next one, or nothing.
@@ -125,6 +118,28 @@ impl Connection {
                 return Ok(());
             }
         }
+    }
+
+    /// The first `most` of all that pages hold, and whether there are more. `open` takes a page apart into what it holds
+    /// and the token of the next.
+    pub(super) async fn list<R: Rpc, T>(
+        &self,
+        request: impl FnMut(String) -> R,
+        open: impl Fn(R::Response) -> (Vec<T>, String),
+        most: usize,
+        not_found: &'static str,
+    ) -> anyhow::Result<(Vec<T>, bool)> {
+        let mut found = Vec::new();
+        let take = |page| {
+            let (more, next) = open(page);
+            found.extend(more);
+            // One more than wanted tells that there are more.
+            if found.len() > most { String::new() } else { next }
+        };
+        self.pages(request, take, not_found).await?;
+        let is_cut = found.len() > most;
+        found.truncate(most);
+        Ok((found, is_cut))
     }
 
     /// `accounts/{account}`.
@@ -148,8 +163,13 @@ impl Connection {
         Ok(format!("{}/{collection}/{id}", self.account()?))
     }
 
-    /// An error for a person, with what to type next.
-    pub(super) fn explain(&self, error: &CallError, advice: Advice) -> anyhow::Error {
+    /// An error of a call of `R` for a person, with what to type next.
+    pub(super) fn explain<R: Rpc>(
+        &self,
+        error: &CallError,
+        not_found: &'static str,
+    ) -> anyhow::Error {
+        let role = if self.is_for_vault { "operator" } else { role_for(R::PATH) };
         let ClientSettings { address, account, .. } = &self.settings;
         let (reason, retry_after) = match error {
             CallError::NoAnswer(problem) => {
@@ -171,18 +191,18 @@ impl Connection {
             "operator" => "`credvault tokens create --role operator`".to_owned(),
             role => format!("`credvault tokens create --account {account} --role {role}`"),
         };
-        let maker = if advice.role == "operator" { "operator" } else { "account-admin" };
+        let maker = if role == "operator" { "operator" } else { "account-admin" };
         let next = match reason.as_str() {
             "UNAUTHENTICATED" => format!(
                 "The vault does not take {}. Name a file with a good token with --token-file: {} makes one, typed by \
                  an {maker}; where there is none, with --local beside the stopped vault",
                 token_source(&self.settings),
-                create(advice.role)
+                create(role)
             ),
             "ROLE_MISSING" => {
-                format!("{} makes a token that may, typed by an {maker}", create(advice.role))
+                format!("{} makes a token that may, typed by an {maker}", create(role))
             }
-            "NOT_FOUND" => advice.not_found.to_owned(),
+            "NOT_FOUND" => not_found.to_owned(),
             "ACCOUNT_DISABLED" => {
                 format!("`credvault accounts enable {account}` opens it, typed by an operator")
             }
@@ -204,13 +224,16 @@ fn role_for(path: &str) -> &'static str {
     found.and_then(|(_, roles)| roles.first()).map_or("account-admin", |role| role.as_str())
 }
 
+/// A refusal in one line.
+pub(super) fn refused(message: &str, reason: &str) -> String {
+    format!("{} ({})", harmless(message), harmless(reason))
+}
+
 /// An error in one line, without advice.
 pub(super) fn told(error: &CallError) -> String {
     match error {
         CallError::NoAnswer(problem) => format!("no vault answers: {}", harmless(problem)),
-        CallError::Refused { reason, message, .. } => {
-            format!("{} ({})", harmless(message), harmless(reason))
-        }
+        CallError::Refused { reason, message, .. } => refused(message, reason),
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use jiff::Timestamp;
 
-use super::client::{Change, Connection, Options, Output, Retry};
+use super::client::{Change, Connection, NO_ACCOUNT, Options, Output, Retry};
 use super::terminal::harmless;
 use super::{note, or_not_asked, render, say, secrets};
 use crate::grpc::client::{field_mask, timestamp};
@@ -21,10 +21,6 @@ use crate::grpc::proto::{
 
 /// What helps when a credential is not there.
 const NOT_FOUND: &str = "`credvault credentials list` shows which there are";
-
-/// What helps when an account is not there.
-const NO_ACCOUNT: &str =
-    "Choose another with --account, or a token of that account with --token-file";
 
 /// Issue, rotate and look at SIP credentials
 #[derive(Debug, clap::Args)]
@@ -322,27 +318,15 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
     let is_filtered = filter != CredentialFilter::default();
     let connection = args.options.connect()?;
     let parent = connection.account()?;
-    let mut found = Vec::new();
-    let mut rest = String::new();
     let request = |page_token| ListCredentialsRequest {
         parent: parent.clone(),
-        page_size: i32::try_from(limit.min(200)).unwrap_or(200),
+        page_size: 200,
         page_token,
         filter: Some(filter.clone()),
     };
-    let take = |page: ListCredentialsResponse| {
-        found.extend(page.credentials);
-        if found.len() < limit {
-            return page.next_page_token;
-        }
-        rest = page.next_page_token;
-        String::new()
-    };
-    connection.pages(request, take, NO_ACCOUNT).await?;
-    let cut = found.len() > limit || !rest.is_empty();
-    found.truncate(limit);
-    // What was cut off here has no token of its own.
-    let answer = ListCredentialsResponse { credentials: found, next_page_token: String::new() };
+    let open = |page: ListCredentialsResponse| (page.credentials, page.next_page_token);
+    let (credentials, is_cut) = connection.list(request, open, limit, NO_ACCOUNT).await?;
+    let answer = ListCredentialsResponse { credentials, ..ListCredentialsResponse::default() };
     let nothing = if is_filtered {
         "No credential is like that; without the filters, all are listed.".to_owned()
     } else {
@@ -353,7 +337,7 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
     };
     let columns = ["name", "username", "realm", "enabled", "version", "rotate_time", "description"];
     render::list(output, &answer, &answer.credentials, &columns, &nothing)?;
-    if cut {
+    if is_cut {
         note(format_args!("There are more than {limit}; --limit 0 lists all."));
     }
     Ok(())

@@ -12,23 +12,20 @@ use anstyle::{AnsiColor, Style};
 use clap::Subcommand;
 use jiff::Timestamp;
 
-use super::client::{Advice, Connection, Output};
+use super::client::{Connection, NO_ACCOUNT, Output};
+use super::render::id;
 use super::terminal::{Line, Span, Table};
 use super::{client, or_not_asked, render};
 use crate::clock::{Clock, SystemClock};
 use crate::grpc::client::{CallError, time};
 use crate::grpc::json::{self, Described};
 use crate::grpc::proto::{
-    CheckStatus, ListProvidersRequest, Provider, ProviderFilter, Verification, VerificationCheck,
-    VerificationStatus, provider::Kind,
+    CheckStatus, ListProvidersRequest, ListProvidersResponse, Provider, ProviderFilter,
+    Verification, VerificationCheck, VerificationStatus, provider::Kind,
 };
 
 /// What helps when a provider is not there.
 const NOT_FOUND: &str = "`credvault providers list` shows which there are";
-
-/// What helps when an account is not there.
-const NO_ACCOUNT: &str =
-    "Choose another with --account, or a token of that account with --token-file";
 
 /// Keep accounts at carriers, and see whether they work
 #[derive(Debug, clap::Args)]
@@ -92,28 +89,15 @@ async fn all(
     connection: &Connection,
     parent: &str,
     filter: ProviderFilter,
-) -> Result<Vec<Provider>, CallError> {
-    let mut found = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = ListProvidersRequest {
-            parent: parent.to_owned(),
-            page_size: 200,
-            page_token,
-            filter: Some(filter),
-        };
-        let page = connection.call(request).await?;
-        found.extend(page.providers);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(found);
-        }
-    }
-}
-
-/// `main` of `accounts/acme/providers/main`.
-fn id(name: &str) -> &str {
-    name.rsplit('/').next().unwrap_or(name)
+) -> anyhow::Result<Vec<Provider>> {
+    let request = |page_token| ListProvidersRequest {
+        parent: parent.to_owned(),
+        page_size: 200,
+        page_token,
+        filter: Some(filter),
+    };
+    let open = |page: ListProvidersResponse| (page.providers, page.next_page_token);
+    Ok(connection.list(request, open, usize::MAX, NO_ACCOUNT).await?.0)
 }
 
 fn status(provider: &Provider) -> VerificationStatus {

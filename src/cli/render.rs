@@ -67,7 +67,7 @@ pub(super) fn list<A: Described, M: Described>(
 }
 
 /// `main` of `accounts/acme/providers/main`.
-fn id(name: &str) -> &str {
+pub(super) fn id(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 

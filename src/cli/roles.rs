@@ -109,14 +109,10 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
     let output = args.options.output;
     let connection = args.options.connect_for(args.whose)?;
     let parent = connection.parent()?;
-    let mut role_bindings = Vec::new();
     let request =
         |page_token| ListRoleBindingsRequest { parent: parent.clone(), page_size: 200, page_token };
-    let take = |page: ListRoleBindingsResponse| {
-        role_bindings.extend(page.role_bindings);
-        page.next_page_token
-    };
-    connection.pages(request, take, NOT_FOUND).await?;
+    let open = |page: ListRoleBindingsResponse| (page.role_bindings, page.next_page_token);
+    let (role_bindings, _) = connection.list(request, open, usize::MAX, NOT_FOUND).await?;
     let answer = ListRoleBindingsResponse { role_bindings, ..Default::default() };
     let columns = ["principal", "roles", "update_time"];
     let nothing = format!("Nobody has a role in {parent}.");

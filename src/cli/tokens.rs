@@ -210,14 +210,10 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
     let output = args.options.output;
     let connection = args.options.connect_for(args.whose)?;
     let parent = connection.parent()?;
-    let mut api_tokens = Vec::new();
     let request =
         |page_token| ListApiTokensRequest { parent: parent.clone(), page_size: 200, page_token };
-    let take = |page: ListApiTokensResponse| {
-        api_tokens.extend(page.api_tokens);
-        page.next_page_token
-    };
-    connection.pages(request, take, NO_ACCOUNT).await?;
+    let open = |page: ListApiTokensResponse| (page.api_tokens, page.next_page_token);
+    let (api_tokens, _) = connection.list(request, open, usize::MAX, NO_ACCOUNT).await?;
     let answer = ListApiTokensResponse { api_tokens, ..ListApiTokensResponse::default() };
     let columns = ["name", "display_name", "roles", "create_time", "expire_time", "revoke_time"];
     let nothing =

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
-use super::{NOT_FOUND, page};
+use super::{NO_ACCOUNT, page};
 use crate::audit::{self, Actor, Entry, Link};
 use crate::cli::client::{Options, Output, Whose};
 use crate::cli::{report, say};
@@ -51,7 +51,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         if is_whole { page.next_page_token } else { String::new() }
     };
     let parent = connection.parent()?;
-    connection.pages(|token| page(&parent, "", token), take, NOT_FOUND).await?;
+    connection.pages(|token| page(&parent, "", token), take, NO_ACCOUNT).await?;
     let Chain { name, last, noted, broken } = chain;
     let broken = broken.or_else(|| noted.map(|(number, _)| format!("entry {number} is not there")));
     let (number, hash) = last.map_or((0, String::new()), |it| (it.sequence, hex::encode(it.hash)));

@@ -17,7 +17,7 @@ use anyhow::anyhow;
 use futures_util::{StreamExt as _, stream};
 
 use super::{Connection, NO_ACCOUNT, Options, Output};
-use crate::cli::client::{Advice, Change};
+use crate::cli::client::{Change, refused};
 use crate::cli::terminal::harmless;
 use crate::cli::{NOT_ASKED, Signals, note, say};
 use crate::grpc::client::{CALLS_AT_ONCE, CallError, Rpc};
@@ -163,8 +163,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     note(format_args!("{created} credentials created in {parent}, {failed} lines failed"));
     if let Some(error) = hopeless {
-        let advice = Advice { not_found: NO_ACCOUNT, role: "account-admin" };
-        let error = first.explain(&error, advice);
+        let error = first.explain::<CreateCredentialRequest>(&error, NO_ACCOUNT);
         return Err(anyhow!("{error:#}\nRun the same command again: it goes on where it stopped"));
     }
     if has_stopped.get() {
@@ -202,7 +201,7 @@ async fn create(connection: &Connection, request: CreateCredentialRequest) -> Fa
         Err(CallError::Refused { reason, message, .. })
             if OF_THE_LINE.contains(&reason.as_str()) =>
         {
-            Fate::Failed(told(&message, &reason))
+            Fate::Failed(refused(&message, &reason))
         }
         Err(error) => Fate::Hopeless(error),
     }
@@ -233,7 +232,7 @@ async fn give_new_password(connection: &Connection, name: String, reason: String
     };
     match rotated {
         Ok(answer) => Fate::Created(answer.credential.unwrap_or_default(), answer.issued),
-        Err(CallError::Refused { reason, message, .. }) => Fate::Failed(told(&message, &reason)),
+        Err(CallError::Refused { reason, message, .. }) => Fate::Failed(refused(&message, &reason)),
         Err(error) => Fate::Hopeless(error),
     }
 }
@@ -257,8 +256,4 @@ async fn patiently<R: Rpc + Clone>(
         tries += 1;
         tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
     }
-}
-
-fn told(message: &str, reason: &str) -> String {
-    format!("{} ({})", harmless(message), harmless(reason))
 }

@@ -2,15 +2,13 @@
 
 use clap::builder::PossibleValuesParser;
 
-use super::{Advice, NO_ACCOUNT, all, cells, client, remarks, table};
+use super::{all, cells, client, remarks, table};
 use crate::cli::client::Output;
 use crate::cli::terminal::{harmless_json, size};
 use crate::cli::{note, say};
 use crate::clock::Clock;
 use crate::grpc::json;
 use crate::grpc::proto::{ListProvidersResponse, ProviderFilter, ProviderType, VerificationStatus};
-
-const ADVICE: Advice = Advice { not_found: NO_ACCOUNT, role: "reader" };
 
 /// List an account's providers, and what their last verification found
 ///
@@ -37,8 +35,7 @@ pub(super) async fn run(args: Args, clock: &dyn Clock) -> anyhow::Result<()> {
     let output = args.options.output;
     let connection = args.options.connect()?;
     let parent = connection.account()?;
-    let found = all(&connection, &parent, filter).await;
-    let providers = found.map_err(|error| connection.explain(&error, ADVICE))?;
+    let providers = all(&connection, &parent, filter).await?;
     if output == Output::Json {
         let all = ListProvidersResponse { providers, ..ListProvidersResponse::default() };
         say(harmless_json(&json::pretty(&all)?));

@@ -44,17 +44,13 @@ pub(super) async fn history(args: HistoryArgs, clock: &dyn Clock) -> anyhow::Res
     let output = args.options.output;
     let connection = args.options.connect()?;
     let parent = connection.name("providers", &args.provider)?;
-    let mut verifications = Vec::new();
     let request = |page_token| ListVerificationsRequest {
         parent: parent.clone(),
         page_size: 200,
         page_token,
     };
-    let take = |page: ListVerificationsResponse| {
-        verifications.extend(page.verifications);
-        page.next_page_token
-    };
-    connection.pages(request, take, NOT_FOUND).await?;
+    let open = |page: ListVerificationsResponse| (page.verifications, page.next_page_token);
+    let (verifications, _) = connection.list(request, open, usize::MAX, NOT_FOUND).await?;
     if output == Output::Json {
         let all =
             ListVerificationsResponse { verifications, ..ListVerificationsResponse::default() };

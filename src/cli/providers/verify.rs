@@ -8,8 +8,8 @@ use anyhow::bail;
 use jiff::SignedDuration;
 
 use super::{
-    Advice, CallError, Connection, NOT_FOUND, Provider, VerificationStatus, age, all,
-    carrier_account, checks, client, id, mark, status, status_span, watch,
+    CallError, Connection, NOT_FOUND, Provider, VerificationStatus, age, all, carrier_account,
+    checks, client, id, mark, status, status_span, watch,
 };
 use crate::cli::client::Output;
 use crate::cli::terminal::{Line, Span, harmless, harmless_json, is_watched};
@@ -21,8 +21,6 @@ use crate::grpc::proto::{CheckStatus, ProviderFilter, VerificationCheck, VerifyP
 
 /// The exit status if one provider failed.
 const FAILED: u8 = 1;
-
-const ADVICE: Advice = Advice { not_found: NOT_FOUND, role: "token-writer" };
 
 /// Ask the carriers of providers whether their tokens, and what else calls need, are in order
 ///
@@ -69,8 +67,7 @@ pub(super) async fn run(args: Args, clock: &dyn Clock) -> anyhow::Result<ExitCod
     }
     let connection = args.options.connect()?;
     let names = if args.all {
-        let found = all(&connection, &connection.account()?, ProviderFilter::default()).await;
-        let found = found.map_err(|error| connection.explain(&error, ADVICE))?;
+        let found = all(&connection, &connection.account()?, ProviderFilter::default()).await?;
         found.into_iter().map(|provider| provider.name).collect()
     } else {
         let names = args.providers.iter().map(|name| connection.name("providers", name));
@@ -139,7 +136,7 @@ async fn once(
             }
             Err(error) => {
                 not_asked = true;
-                let error = connection.explain(&error, ADVICE);
+                let error = connection.explain::<VerifyProviderRequest>(&error, NOT_FOUND);
                 report(&error.context(format!("{} could not be asked", harmless(id(name)))));
             }
         }
