@@ -7,7 +7,7 @@ mod surroundings;
 use std::fs::{self, DirBuilder};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -22,7 +22,7 @@ use crate::store::Location;
 use crate::upstream::Endpoints;
 use crate::vault::CallLimits;
 
-pub use client::{ClientOptions, ClientSettings, is_own, secret_in};
+pub use client::{ClientOptions, ClientSettings, check_own, secret_in};
 pub use door::{ConnectionLimits, Listen, TlsOptions, TlsSettings};
 pub use surroundings::Surroundings;
 
@@ -320,6 +320,14 @@ impl Settings {
 
 fn read(path: Option<&Path>) -> anyhow::Result<Document> {
     let Some(path) = path else { return Ok(Document::default()) };
+    if fs::metadata(path).is_ok_and(|found| found.mode() & 0o022 != 0) {
+        bail!(
+            "the configuration file {} can be written by others, who could send tokens to themselves; take their \
+             rights: chmod go-w {}",
+            path.display(),
+            path.display()
+        );
+    }
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read {}; name another with --config", path.display()))?;
     toml::from_str(&text).map_err(|error| {

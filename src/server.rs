@@ -186,11 +186,12 @@ pub fn open_vault(
 
 /// A copy of the data folder must not bring the key along. The folders must exist.
 fn check_key_place(settings: &Settings, key_file: &KeyFile, dev: bool) -> anyhow::Result<()> {
-    let data = settings.data_dir.canonicalize().ok();
+    let data = [settings.data_dir.as_path(), settings.store.folder()];
+    let data: Vec<_> = data.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
     let folder = key_file.path().parent().filter(|folder| !folder.as_os_str().is_empty());
     // Where the key lies by name, and where it really lies if that is a link.
     let places = [folder.unwrap_or(Path::new(".")).canonicalize(), key_file.path().canonicalize()];
-    let inside = |place: &Path| data.as_deref().is_some_and(|data| place.starts_with(data));
+    let inside = |place: &Path| data.iter().any(|data| place.starts_with(data));
     if !dev && places.iter().flatten().any(|place| inside(place)) {
         bail!(
             "the key file {} lies in the data folder, so whoever copies the data has the key as well; \

@@ -35,10 +35,15 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     server::close_off()?;
     let settings = args.options.resolve()?;
-    if let Listen::Unix(_) = settings.listen {
-        bail!(
+    match settings.listen {
+        Listen::Unix(_) => bail!(
             "dev takes calls on a port, so that grpcurl finds it; use unix:PATH with `credvault serve`"
-        );
+        ),
+        Listen::Tcp(address) if !address.ip().is_loopback() => bail!(
+            "dev keeps its key beside its data, so it takes calls of this machine only; `credvault init` and \
+             `credvault serve` are for others"
+        ),
+        Listen::Tcp(_) => {}
     }
     telemetry::start(settings.log);
     if !settings.store.exists() {

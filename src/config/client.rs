@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fs, fs::File, io};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -192,27 +192,28 @@ fn read_text(what: &str, file: &Path) -> anyhow::Result<String> {
         .with_context(|| format!("cannot read the {what} in {}", file.display()))
 }
 
-/// Refuses a file with secrets that others may read.
-pub fn is_own(file: &Path) -> anyhow::Result<()> {
-    let found = fs::metadata(file)
-        .with_context(|| format!("cannot read the secret in {}", file.display()))?;
+/// Refuses a file with secrets, open already, that others may read.
+pub fn check_own(file: &File, path: &Path) -> anyhow::Result<()> {
+    let found = file
+        .metadata()
+        .with_context(|| format!("cannot look at the secret in {}", path.display()))?;
     // What is no file (a pipe of the shell) is nobody else's.
     if found.is_file() && found.mode() & 0o077 != 0 {
         bail!(
             "{} holds a secret and others may read it; take their rights: chmod 600 {}",
-            file.display(),
-            file.display()
+            path.display(),
+            path.display()
         );
     }
     Ok(())
 }
 
 /// A secret from a file that is its owner's alone, without the end of its line.
-pub fn secret_in(file: &Path) -> anyhow::Result<SecretText> {
-    is_own(file)?;
-    let text = fs::read_to_string(file)
-        .map(SecretText::new)
-        .with_context(|| format!("cannot read the secret in {}", file.display()))?;
+pub fn secret_in(path: &Path) -> anyhow::Result<SecretText> {
+    let context = || format!("cannot read the secret in {}", path.display());
+    let file = File::open(path).with_context(context)?;
+    check_own(&file, path)?;
+    let text = io::read_to_string(file).map(SecretText::new).with_context(context)?;
     #[expect(clippy::disallowed_methods, reason = "takes the line end off a caller's secret")]
     let secret = SecretText::new(text.expose().trim_end_matches(['\r', '\n']).to_owned());
     Ok(secret)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use jiff::Timestamp;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, geteuid, getrlimit};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use super::tls::Tls;
@@ -177,6 +177,13 @@ impl SocketFile {
         let found = fs::metadata(folder).with_context(|| {
             format!("cannot listen in {}; make the folder first", folder.display())
         })?;
+        if found.uid() != 0 && found.uid() != geteuid().as_raw() {
+            bail!(
+                "the folder {} of the socket belongs to another user, who could put theirs in its place; \
+                 choose a folder of your own",
+                folder.display()
+            );
+        }
         if found.mode() & 0o022 != 0 {
             bail!(
                 "the folder {} of the socket can be written by others, who could put theirs in its place; \

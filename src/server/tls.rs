@@ -19,6 +19,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -37,24 +38,38 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The TLS of a listener, as its files say now.
 pub(super) struct Tls {
     settings: TlsSettings,
-    current: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Current>,
 }
+
+/// What is in use.
+struct Current {
+    identity: Arc<CertifiedKey>,
+    config: Arc<ServerConfig>,
+}
+
+/// Who vouches for the workloads of each domain.
+type Trust = BTreeMap<TrustDomain, Arc<dyn ClientCertVerifier>>;
 
 impl Tls {
     /// Reads the files, or says what is wrong with them.
     pub(super) fn load(settings: &TlsSettings, now: Timestamp) -> anyhow::Result<Self> {
-        let current = RwLock::new(read(settings, now)?);
+        let identity = identity(settings, now)?;
+        let bundles = settings.trust_domains.iter();
+        let trust = bundles.map(|(domain, bundle)| Ok((domain.clone(), trust(bundle)?)));
+        let config = config(&identity, trust.collect::<anyhow::Result<_>>()?)?;
+        let current = RwLock::new(Current { identity, config });
         Ok(Self { settings: settings.clone(), current })
     }
 
     /// What the next handshake uses.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&current).into()
+        Arc::clone(&current.config).into()
     }
 
-    /// Takes new files into use when they change, for as long as it is polled. Files that do not work are told of,
-    /// and those before stay in use.
+    /// Takes new files into use when they change, for as long as it is polled. A certificate or key that does not work
+    /// is told of, and those before stay in use. A bundle that does not work vouches for nobody: whoever takes trust
+    /// away must not be answered with the trust of before.
     pub(super) async fn follow_files(&self) {
         let mut before = self.stamp();
         loop {
@@ -64,17 +79,36 @@ impl Tls {
                 continue;
             }
             before = now;
-            match read(&self.settings, SystemClock.now()) {
-                Ok(config) => {
-                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
-                    tracing::info!("new TLS files are in use");
-                }
+            if let Err(error) = self.take_over(SystemClock.now()) {
+                let error = format!("{error:#}");
+                tracing::error!(error, "new TLS files do not work; those before stay in use");
+            }
+        }
+    }
+
+    fn take_over(&self, now: Timestamp) -> anyhow::Result<()> {
+        let mut found = Trust::new();
+        for (domain, bundle) in &self.settings.trust_domains {
+            match trust(bundle) {
+                Ok(verifier) => drop(found.insert(domain.clone(), verifier)),
                 Err(error) => {
                     let error = format!("{error:#}");
-                    tracing::error!(error, "new TLS files do not work; those before stay in use");
+                    tracing::error!(error, "nobody of a trust domain is let in");
                 }
             }
         }
+        let fresh = identity(&self.settings, now);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let (identity, problem) = match fresh {
+            Ok(identity) => (identity, Ok(())),
+            Err(error) => (Arc::clone(&current.identity), Err(error)),
+        };
+        let config = config(&identity, found)?;
+        *current = Current { identity, config };
+        if problem.is_ok() {
+            tracing::info!("new TLS files are in use");
+        }
+        problem
     }
 
     /// What changes when a file does: a renewal replaces files, writes them, or turns a link to others.
@@ -86,8 +120,9 @@ impl Tls {
     }
 }
 
-fn read(settings: &TlsSettings, now: Timestamp) -> anyhow::Result<Arc<ServerConfig>> {
-    let TlsSettings { cert_file, key_file, trust_domains } = settings;
+/// The server's certificate and key.
+fn identity(settings: &TlsSettings, now: Timestamp) -> anyhow::Result<Arc<CertifiedKey>> {
+    let TlsSettings { cert_file, key_file, .. } = settings;
     let chain = certificates("tls.cert_file", cert_file)?;
     if let Some(own) = chain.first() {
         check_validity(cert_file, own, now)?;
@@ -99,32 +134,7 @@ fn read(settings: &TlsSettings, now: Timestamp) -> anyhow::Result<Arc<ServerConf
             key_file.display()
         )
     })?;
-    let provider = Arc::new(default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])?;
-    let mut domains: BTreeMap<TrustDomain, Arc<dyn ClientCertVerifier>> = BTreeMap::new();
-    for (domain, bundle) in trust_domains {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates("the bundle", bundle)? {
-            roots.add(certificate).with_context(|| {
-                format!(
-                    "the bundle {} holds what is no authority's certificate; name a PEM file of authorities",
-                    bundle.display()
-                )
-            })?;
-        }
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-        domains.insert(domain.clone(), verifier.build()?);
-    }
-    let builder = match domains.values().next() {
-        None => builder.with_no_client_auth(),
-        Some(any) => {
-            let any = Arc::clone(any);
-            builder.with_client_cert_verifier(Arc::new(Workloads { domains, any }))
-        }
-    };
-    let mut config = builder.with_single_cert(chain, key).map_err(|problem| {
+    let identity = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|problem| {
         anyhow!(
             "tls.cert_file {} and tls.key_file {} do not belong together ({problem}); name the key that the certificate \
              was made for",
@@ -132,6 +142,36 @@ fn read(settings: &TlsSettings, now: Timestamp) -> anyhow::Result<Arc<ServerConf
             key_file.display()
         )
     })?;
+    Ok(Arc::new(identity))
+}
+
+/// Those that a bundle's authorities vouch for.
+fn trust(bundle: &Path) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("the bundle", bundle)? {
+        roots.add(certificate).with_context(|| {
+            format!(
+                "the bundle {} holds what is no authority's certificate; name a PEM file of authorities",
+                bundle.display()
+            )
+        })?;
+    }
+    let provider = Arc::new(default_provider());
+    Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?)
+}
+
+fn config(identity: &Arc<CertifiedKey>, trust: Trust) -> anyhow::Result<Arc<ServerConfig>> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?;
+    let builder = match trust.values().next() {
+        None => builder.with_no_client_auth(),
+        Some(any) => {
+            let any = Arc::clone(any);
+            builder.with_client_cert_verifier(Arc::new(Workloads { domains: trust, any }))
+        }
+    };
+    let identity = SingleCertAndKey::from(Arc::clone(identity));
+    let mut config = builder.with_cert_resolver(Arc::new(identity));
     config.alpn_protocols = vec![b"h2".to_vec()];
     // A resumed session would bring a certificate that nobody has verified since.
     config.send_tls13_tickets = 0;
@@ -140,6 +180,13 @@ fn read(settings: &TlsSettings, now: Timestamp) -> anyhow::Result<Arc<ServerConf
 }
 
 fn certificates(what: &str, file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    if fs::metadata(file).is_ok_and(|found| found.mode() & 0o022 != 0) {
+        bail!(
+            "{what} {} can be written by others, who could let anybody in; take their rights: chmod go-w {}",
+            file.display(),
+            file.display()
+        );
+    }
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match read {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
@@ -207,7 +254,7 @@ fn check_owner_alone(file: &Path) -> anyhow::Result<()> {
 
 /// Verifies a client's certificate against the bundle of the trust domain that it names.
 struct Workloads {
-    domains: BTreeMap<TrustDomain, Arc<dyn ClientCertVerifier>>,
+    domains: Trust,
     /// One of them, for what does not depend on the domain.
     any: Arc<dyn ClientCertVerifier>,
 }
@@ -284,6 +331,10 @@ pub(super) fn workload(certificate: &CertificateDer<'_>) -> Option<Workload> {
         return None;
     }
     let names = &certificate.subject_alternative_name().ok()??.value.general_names;
+    // What is not read as a name may be a second URI.
+    if names.iter().any(|name| matches!(name, GeneralName::Invalid(..))) {
+        return None;
+    }
     let mut uris = names.iter().filter_map(|name| match name {
         GeneralName::URI(uri) => Some(*uri),
         _ => None,

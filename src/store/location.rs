@@ -4,7 +4,7 @@
 //! that is refused has changed nothing.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -37,6 +37,13 @@ impl Location {
     pub fn exists(&self) -> bool {
         match self {
             Self::Sqlite(path) => path.exists(),
+        }
+    }
+
+    /// The folder that it lies in.
+    pub fn folder(&self) -> &Path {
+        match self {
+            Self::Sqlite(path) => sqlite::folder(path),
         }
     }
 

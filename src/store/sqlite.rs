@@ -55,7 +55,7 @@ use writer::Writer;
 
 pub(super) use files::create;
 pub(super) use inspect::Inspected;
-pub(super) use place::{find, place_problems, prepare};
+pub(super) use place::{find, folder, place_problems, prepare};
 
 /// Lists that run at the same time. More wait: each may read everything that an account has.
 const MAX_SCANS: usize = 4;

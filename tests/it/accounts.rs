@@ -1,7 +1,8 @@
 //! `AccessService` at work: accounts come and go, tokens are made once, and nobody locks everybody out.
 
+use credvault::access::api_token::TokenId;
 use credvault::access::spiffe::{SpiffeId, Workload};
-use credvault::access::{self, Caller, GetCredential, Role};
+use credvault::access::{self, Caller, GetCredential, RevokeApiToken, Role};
 use credvault::grpc::proto::{
     Account, ApiToken, CreateAccountRequest, CreateApiTokenRequest, CreateApiTokenResponse,
     DeleteAccountRequest, DeleteRoleBindingRequest, DisableAccountRequest, EnableAccountRequest,
@@ -9,7 +10,8 @@ use credvault::grpc::proto::{
     ListAuditEntriesRequest, ListCredentialsRequest, ListRoleBindingsRequest,
     RevokeApiTokenRequest, Role as WireRole, RoleBinding, SetRoleBindingRequest,
 };
-use credvault::name::ResourceId;
+use credvault::name::{OwnerName, ResourceId};
+use credvault::vault::Intent;
 use jiff::SignedDuration;
 use tonic::Status;
 
@@ -192,7 +194,7 @@ async fn a_token_is_shown_once_lives_as_long_as_asked_and_ends_at_once() {
 
 #[tokio::test]
 async fn the_last_admin_and_the_last_operator_stay() {
-    let (_vault, operator, admin, first) = with_admin().await;
+    let (vault, operator, admin, first) = with_admin().await;
     let own = format!("token:{}", name(&first).rsplit('/').next().unwrap());
     assert_eq!(outcome(&admin.revoke(&name(&first)).await), LAST_ADMIN);
     assert_eq!(outcome(&admin.unbind("accounts/acme", &own).await), LAST_ADMIN);
@@ -200,14 +202,20 @@ async fn the_last_admin_and_the_last_operator_stay() {
     assert_eq!(outcome(&demoted), LAST_ADMIN);
     assert_eq!(admin.tokens("accounts/acme").await, [first.api_token.clone().unwrap()]);
 
-    // A token of nobody and a reader are no successors; a workload is one.
+    // A token of nobody and a reader are no successors; nor is a workload, whose certificate perhaps nobody has.
     let nobody = format!("token:{}", "0".repeat(24));
     admin.bind("accounts/acme", &nobody, &[WireRole::AccountAdmin]).await.unwrap();
     admin.create_token(token("accounts/acme", &[WireRole::Reader])).await.unwrap();
     assert_eq!(outcome(&admin.revoke(&name(&first)).await), LAST_ADMIN);
     let workload = "spiffe://example.org/admin";
     admin.bind("accounts/acme", workload, &[WireRole::AccountAdmin]).await.unwrap();
-    admin.revoke(&name(&first)).await.unwrap();
+    assert_eq!(outcome(&admin.revoke(&name(&first)).await), LAST_ADMIN);
+    // It is one when it calls.
+    let caller = caller(&vault, workload).await;
+    let acme = OwnerName::Account(ResourceId::parse("acme").unwrap());
+    let scope = vault.vault.authorize_owner::<RevokeApiToken>(&caller, &acme, "acme").await;
+    let id = TokenId::parse(name(&first).rsplit('/').next().unwrap()).unwrap();
+    vault.vault.revoke_api_token(&scope.unwrap(), &id, &Intent::default()).await.unwrap();
 
     let [own] = operator.tokens("vault").await.try_into().unwrap();
     assert_eq!(outcome(&operator.revoke(&own.name).await), LAST_OPERATOR);
@@ -375,6 +383,25 @@ async fn a_workload_has_the_roles_of_its_id_and_of_the_paths_above_it() {
     operator.bind("vault", "spiffe://example.org/ops", &[WireRole::Operator]).await.unwrap();
     let caller = caller(&vault, "spiffe://example.org/ops").await;
     assert!(caller.standing.operator && caller.standing.memberships.is_empty());
+}
+
+#[tokio::test]
+async fn an_account_does_not_go_with_the_last_admin_of_another() {
+    let (vault, operator, _, first) = with_admin().await;
+    operator.create_account("other").await.unwrap();
+    let made = operator.create_token(token("accounts/other", &[WireRole::AccountAdmin])).await;
+    let made = made.unwrap();
+    let other = Clients::new(&channel(vault.address), &made.token);
+    let guest = format!("token:{}", name(&first).rsplit('/').next().unwrap());
+    other.bind("accounts/other", &guest, &[WireRole::AccountAdmin]).await.unwrap();
+    other.revoke(&name(&made)).await.unwrap();
+
+    let acme = || "accounts/acme".to_owned();
+    let disable = DisableAccountRequest { name: acme(), ..Default::default() };
+    operator.access.clone().disable_account(disable).await.unwrap();
+    let delete = DeleteAccountRequest { name: acme(), ..Default::default() };
+    let refused = operator.access.clone().delete_account(delete).await;
+    assert_eq!(outcome(&refused), LAST_ADMIN);
 }
 
 #[tokio::test]

@@ -154,6 +154,10 @@ async fn a_certificate_that_is_not_as_spiffe_wants_it_opens_nothing() {
         ("of a domain that nobody trusts", ours.leaf(&["spiffe://third.org/edge/one"])),
         ("with two URIs", ours.leaf(&[EDGE, other])),
         ("with a second URI that is none of SPIFFE", ours.leaf(&[EDGE, "https://example.org/"])),
+        (
+            "with a second URI that cannot be read",
+            ours.leaf_with(&[], certificates::unreadable(EDGE)),
+        ),
         ("with a URI that is none of SPIFFE", ours.leaf(&["https://example.org/edge/one"])),
         ("with a DNS name alone", ours.named("edge.example.org")),
         ("without any name", ours.leaf(&[])),

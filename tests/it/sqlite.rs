@@ -5,7 +5,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use credvault::store::{Change, Location};
+use credvault::store::{Change, Error, Location};
 use rusqlite::Connection;
 
 use crate::contract::samples::{Home, create, credential, next, replace, scope, write};
@@ -125,6 +125,48 @@ async fn what_was_replaced_or_deleted_is_in_no_file_after_the_close() {
     }
     let log = path(&home).with_extension("db-wal");
     assert!(std::fs::metadata(log).map_or(0, |log| log.len()) == 0, "the log is gone or empty");
+}
+
+#[tokio::test]
+async fn a_change_that_meets_a_damaged_index_leaves_nothing_of_itself() {
+    let home = home();
+    let store = home.create();
+    let acme = scope(&*store, "acme").await;
+    let stored = credential("desk", "alice", 1);
+    store.commit(create(&acme, &stored)).await.unwrap();
+    store.close().await;
+    drop(store);
+    // The row gets another username while an index looks away.
+    let file = || {
+        let file = open(path(&home));
+        file.pragma_update(None, "writable_schema", "ON").unwrap();
+        file
+    };
+    let index = "name = 'credential_by_username'";
+    let aside = format!("CREATE TEMP TABLE aside AS SELECT * FROM sqlite_schema WHERE {index}");
+    file()
+        .execute_batch(&format!(
+            "{aside}; DELETE FROM sqlite_schema WHERE {index}; PRAGMA writable_schema = RESET;
+        UPDATE credential SET username = 'bob' WHERE id = 'desk'; PRAGMA writable_schema = ON;
+        INSERT INTO sqlite_schema SELECT * FROM aside"
+        ))
+        .unwrap();
+    let problems = || {
+        let file = open(path(&home));
+        let mut check = file.prepare("PRAGMA integrity_check").unwrap();
+        let problems = check.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        problems.collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    let before = problems();
+    assert!(before[0].contains("credential_by_username"), "{before:?}");
+
+    let store = home.try_open().unwrap();
+    let acme = scope(&*store, "acme").await;
+    let delete = write(&acme, Change::DeleteCredential(stored.credential));
+    let refused = store.commit(delete).await.unwrap_err();
+    assert!(matches!(refused, Error::Damaged(_)), "{refused:?}");
+    store.close().await;
+    assert_eq!(problems(), before);
 }
 
 /// What happened to a file.

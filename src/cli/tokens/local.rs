@@ -120,5 +120,6 @@ pub(super) async fn revoke(beside: Beside, token: &str) -> anyhow::Result<()> {
 
 /// The vault itself, whichever kind it is.
 fn open(settings: &Settings) -> anyhow::Result<Vault> {
+    server::close_off()?;
     server::open_vault(settings, Purpose::Either, Arc::new(SystemClock), &Network::internet())
 }

@@ -25,7 +25,10 @@ pub(super) fn examine(settings: &Settings, surroundings: &Surroundings) -> Vec<F
         .map(|refusal| Finding::bad("files", refusal.problem, refusal.mend))
         .collect();
     // What is in the data folder is ours, whatever it is: a backup, a token, a log.
-    let inside = entries(&settings.data_dir);
+    let mut inside = entries(&settings.data_dir);
+    inside.extend(entries(settings.store.folder()));
+    inside.sort();
+    inside.dedup();
     let database = settings.store.to_string();
     let beside = inside.iter().filter(|file| **file != Path::new(&database));
     let named = surroundings.token_file.iter();
@@ -99,7 +102,7 @@ pub(super) fn key_alone(settings: &Settings) -> Finding {
 
 /// How much room there is for the store to grow.
 pub(super) fn room(settings: &Settings) -> Finding {
-    match rustix::fs::statvfs(&settings.data_dir) {
+    match rustix::fs::statvfs(settings.store.folder()) {
         Ok(disk) => enough_room(disk.f_bavail.saturating_mul(disk.f_frsize)),
         Err(error) => {
             Finding::not_checked("disk", format!("the room on it is not known: {error}"), "")

@@ -195,14 +195,18 @@ pub(super) fn set_disabled(connection: &Connection, account: Uid, disabled: bool
 }
 
 /// Returns what the audit entry says of the chain that ends with the account. Its tokens go with it, but for the
-/// vault's last operator.
+/// vault's last operator, and the last admin of another account.
 pub(super) fn delete_account(
     connection: &Connection,
     account: Uid,
-    now: Timestamp,
+    guard: Guard<'_>,
 ) -> Written<String> {
-    let delete = || delete_all(connection, account);
-    keeping_last_admin(connection, &[Uid::ZERO], now, true, delete)
+    let sql = "SELECT DISTINCT account FROM role_binding WHERE account <> ?1
+        AND principal IN (SELECT 'token:' || id FROM api_token WHERE account = ?1)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let owners = statement.query_map([account.as_bytes()], |row| uid(row, 0))?;
+    let owners = owners.collect::<Result<Vec<_>>>()?;
+    guard.keeping_last_admin(connection, &owners, || delete_all(connection, account))
 }
 
 fn delete_all(connection: &Connection, account: Uid) -> Written<String> {
@@ -285,27 +289,64 @@ pub(super) fn delete_binding(
     }
 }
 
-/// Performs `change` unless it takes the last admin of one of these accounts away, or the last operator of the vault.
-pub(super) fn keeping_last_admin<T>(
-    connection: &Connection,
-    owners: &[Uid],
-    now: Timestamp,
-    keep: bool,
-    change: impl FnOnce() -> Written<T>,
-) -> Written<T> {
-    let mut led = Vec::new();
-    for owner in owners.iter().filter(|_| keep && !planted(Defect::ForgetLastAdmin)) {
-        if has_admin(connection, *owner, now)? {
-            led.push(*owner);
+/// What a change may not do: take away the last who can let others in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Guard<'a> {
+    /// Who makes the change.
+    pub(super) actor: &'a str,
+    pub(super) now: Timestamp,
+    /// Whoever holds the store may.
+    pub(super) keep: bool,
+}
+
+impl Guard<'_> {
+    /// Performs `change` unless it takes the last admin of one of these accounts away, or the last operator of the vault.
+    pub(super) fn keeping_last_admin<T>(
+        self,
+        connection: &Connection,
+        owners: &[Uid],
+        change: impl FnOnce() -> Written<T>,
+    ) -> Written<T> {
+        let mut led = Vec::new();
+        for owner in owners.iter().filter(|_| self.keep && !planted(Defect::ForgetLastAdmin)) {
+            if self.has_known_admin(connection, *owner)? {
+                led.push(*owner);
+            }
         }
-    }
-    let changed = change()?;
-    for owner in led {
-        if !has_admin(connection, owner, now)? {
-            return Err(if owner == Uid::ZERO { Error::LastOperator } else { Error::LastAdmin });
+        let changed = change()?;
+        for owner in led {
+            if !self.has_known_admin(connection, owner)? {
+                return Err(if owner == Uid::ZERO {
+                    Error::LastOperator
+                } else {
+                    Error::LastAdmin
+                });
+            }
         }
+        Ok(changed)
     }
-    Ok(changed)
+
+    /// Whether somebody who is known to get in can let others in: a token that is neither revoked nor expired, or the
+    /// workload that makes this change. Whether anybody has the certificate of another is not known.
+    fn has_known_admin(self, connection: &Connection, owner: Uid) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM role_binding b WHERE b.account = ?1 AND b.role = ?2
+            AND (b.principal IN (SELECT value FROM json_each(?4)) OR EXISTS (SELECT 1 FROM api_token t
+                WHERE t.id = substr(b.principal, 7) AND b.principal = 'token:' || t.id
+                AND t.revoke_time IS NULL AND t.expire_time > ?3)))";
+        let actor = SpiffeId::parse(self.actor).map(|id| Principal::covering(&id));
+        let actor = serde_json::to_string(&actor.unwrap_or_default()).map_err(read::not_sql)?;
+        let now = self.now.as_microsecond();
+        connection
+            .prepare_cached(sql)?
+            .query_row(params![owner.as_bytes(), admin(owner).as_str(), now, actor], |row| {
+                row.get(0)
+            })
+    }
+}
+
+/// The role that lets others in.
+fn admin(owner: Uid) -> Role {
+    if owner == Uid::ZERO { Role::Operator } else { Role::AccountAdmin }
 }
 
 fn bind(
@@ -330,13 +371,13 @@ fn unbind(connection: &Connection, owner: Uid, principal: &str) -> Written<usize
     execute(connection, sql, params![principal, owner.as_bytes()])
 }
 
-/// Whether somebody can let others in: a workload, or a token that is neither revoked nor expired.
+/// Whether somebody may let others in: a workload, or a token that is neither revoked nor expired.
 pub(super) fn has_admin(connection: &Connection, owner: Uid, now: Timestamp) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM role_binding b WHERE b.account = ?1 AND b.role = ?2
         AND (b.principal NOT LIKE 'token:%' OR EXISTS (SELECT 1 FROM api_token t
             WHERE t.id = substr(b.principal, 7) AND t.revoke_time IS NULL AND t.expire_time > ?3)))";
-    let role = if owner == Uid::ZERO { Role::Operator } else { Role::AccountAdmin };
+    let role = admin(owner).as_str();
     connection
         .prepare_cached(sql)?
-        .query_row(params![owner.as_bytes(), role.as_str(), now.as_microsecond()], |row| row.get(0))
+        .query_row(params![owner.as_bytes(), role, now.as_microsecond()], |row| row.get(0))
 }

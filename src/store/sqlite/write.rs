@@ -32,7 +32,11 @@ pub(super) fn apply(
     {
         return Err(Error::Repeated(done));
     }
-    let instead = change(connection, write.account, &write.change, now)?;
+    let actor = match &write.record {
+        Record::Audit(entry) => entry.actor.principal.as_str(),
+        Record::History => "",
+    };
+    let instead = change(connection, write.account, &write.change, (actor, now))?;
     if let Change::DeleteAccount(old) = &write.change {
         heads.0.remove(&old.uid);
     }
@@ -73,8 +77,9 @@ fn change(
     connection: &Connection,
     account: Uid,
     change: &Change,
-    now: jiff::Timestamp,
+    (actor, now): (&str, jiff::Timestamp),
 ) -> Result<Option<String>, Error> {
+    let guard = |keep: bool| access::Guard { actor, now, keep };
     let made = match change {
         Change::AuditOnly => Ok(()),
         Change::CreateAccount(new) => access::create_account(connection, new),
@@ -82,7 +87,7 @@ fn change(
             access::set_disabled(connection, *account, *disabled)
         }
         Change::DeleteAccount(old) => {
-            return access::delete_account(connection, old.uid, now).map(Some);
+            return access::delete_account(connection, old.uid, guard(true)).map(Some);
         }
         Change::CreateApiToken { token, hash, first_admin } => {
             access::create_token(connection, account, (token, hash), *first_admin)
@@ -90,20 +95,18 @@ fn change(
         Change::RevokeApiToken { token, time, keep_last_admin } => {
             // It may be an operator's as well.
             let owners = [account, Uid::ZERO];
-            access::keeping_last_admin(connection, &owners, now, *keep_last_admin, || {
+            guard(*keep_last_admin).keeping_last_admin(connection, &owners, || {
                 access::revoke_token(connection, account, token, *time)
             })
         }
-        Change::SetRoleBinding { binding, keep_last_admin } => {
-            access::keeping_last_admin(connection, &[account], now, *keep_last_admin, || {
+        Change::SetRoleBinding { binding, keep_last_admin } => guard(*keep_last_admin)
+            .keeping_last_admin(connection, &[account], || {
                 access::set_binding(connection, account, binding)
-            })
-        }
-        Change::DeleteRoleBinding { principal, keep_last_admin } => {
-            access::keeping_last_admin(connection, &[account], now, *keep_last_admin, || {
+            }),
+        Change::DeleteRoleBinding { principal, keep_last_admin } => guard(*keep_last_admin)
+            .keeping_last_admin(connection, &[account], || {
                 access::delete_binding(connection, account, principal)
-            })
-        }
+            }),
         Change::CreateCredential(new) => insert_credential(connection, account, new),
         Change::ReplaceCredential { expect, new } => {
             replace_credential(connection, account, *expect, new)

@@ -231,7 +231,7 @@ fn transact(
     Ok(results)
 }
 
-/// Performs the jobs without savepoints. None: one failed after it had changed something.
+/// Performs the jobs without savepoints. None: one failed when it may have changed something.
 fn all_together(
     connection: &Connection,
     jobs: &[Job],
@@ -246,7 +246,10 @@ fn all_together(
             if connection.is_autocommit() {
                 return Err(cause(error));
             }
-            if connection.total_changes() != before {
+            // A statement that fails midway is not in that count.
+            let midway =
+                matches!(error, Error::Full(_) | Error::Unavailable(_) | Error::Damaged(_));
+            if midway || connection.total_changes() != before {
                 return Ok(None);
             }
         }

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -125,4 +125,14 @@ pub(crate) fn ended(params: &mut CertificateParams) {
 pub(crate) fn not_begun(params: &mut CertificateParams) {
     params.not_before = rcgen::date_time_ymd(2120, 1, 1);
     params.not_after = rcgen::date_time_ymd(2121, 1, 1);
+}
+
+/// Two URIs, of which one is no text.
+pub(crate) fn unreadable(uri: &str) -> impl FnOnce(&mut CertificateParams) + use<> {
+    // `[6] IA5String`, twice, in a SEQUENCE (RFC 5280 §4.2.1.6).
+    let entry = |text: &[u8]| [&[0x86, u8::try_from(text.len()).unwrap()][..], text].concat();
+    let names = [entry(uri.as_bytes()), entry(b"spiffe://example.org/\xff")].concat();
+    let content = [&[0x30, u8::try_from(names.len()).unwrap()][..], &names].concat();
+    let extension = CustomExtension::from_oid_content(&[2, 5, 29, 17], content);
+    |params| params.custom_extensions.push(extension)
 }

@@ -40,6 +40,16 @@ pub(super) const ROWS: &[Row] = &[
         "mend line 2",
     ),
     row(
+        "a configuration file that others may write",
+        |world| {
+            let spoilt = configured(world, "log = 'info'\n");
+            set_mode(&world.file("credvault.toml"), 0o666);
+            spoilt
+        },
+        "can be written by others, who could send tokens to themselves",
+        "chmod go-w",
+    ),
+    row(
         "no such configuration file",
         |world| Spoilt::with(&["--config", &text(&world.file("nowhere.toml"))]),
         "cannot read",
@@ -252,6 +262,16 @@ pub(super) const ROWS: &[Row] = &[
         },
         "do not belong together",
         "name the key that the certificate was made for",
+    ),
+    row(
+        "a bundle that others may write",
+        |world| {
+            let spoilt = trusting(world, "example.org", "tls.crt");
+            set_mode(&world.file("tls.crt"), 0o646);
+            spoilt
+        },
+        "can be written by others, who could let anybody in",
+        "chmod go-w",
     ),
     row(
         "a certificate of the past",

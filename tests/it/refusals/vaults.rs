@@ -111,6 +111,33 @@ pub(super) const ROWS: &[Row] = &[
         cause: "was made for real use",
         mend: "start it with `credvault serve`",
     },
+    Row {
+        case: "dev for others",
+        command: "dev",
+        spoil: |_| {
+            Spoilt::with(&["--listen", "0.0.0.0:0", "--tls-cert-file", "x", "--tls-key-file", "y"])
+        },
+        cause: "dev keeps its key beside its data",
+        mend: "`credvault serve` are for others",
+    },
+    row(
+        "a key beside a store that lies elsewhere",
+        |world| {
+            let store = format!("sqlite:{}", text(&world.database()));
+            fs::copy(world.key(), world.file("vault/beside.key")).unwrap();
+            let key = text(&world.file("vault/beside.key"));
+            Spoilt::with(&[
+                "--data-dir",
+                &text(&world.file("")),
+                "--store",
+                &store,
+                "--key-file",
+                &key,
+            ])
+        },
+        "lies in the data folder",
+        "choose a place outside with --key-file",
+    ),
     row(
         "a clock that was set back",
         |world| sql(world, &entry_of_year(2100)),

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 
 use super::rows::Users;
 use crate::cli::note;
-use crate::config::is_own;
+use crate::config::check_own;
 use crate::crypto::random;
 use crate::defect::{Defect, planted};
 use crate::grpc::proto::{Credential, IssuedSecret};
@@ -31,13 +31,14 @@ pub(super) struct Out {
 impl Out {
     /// Opens the file, or makes it for its owner alone; and who stands there already.
     pub(super) fn open(path: &Path) -> anyhow::Result<(Self, Users)> {
-        if path.exists() {
-            is_own(path)?;
-        }
         let context = || format!("cannot write {}; name another file with --out", path.display());
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
         let mut file = options.open(path).with_context(context)?;
+        check_own(&file, path)?;
+        if !file.metadata().with_context(context)?.is_file() {
+            bail!("{} is no file; name one with --out", path.display());
+        }
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
