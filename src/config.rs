@@ -174,8 +174,6 @@ pub enum OpsListen {
 /// What a command works with.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The configuration file, if there is one.
-    pub config_file: Option<PathBuf>,
     /// Folder of the vault's data.
     pub data_dir: PathBuf,
     /// Where the vault is stored.
@@ -264,7 +262,6 @@ impl ServeOptions {
         }
         let tls = door::tls(self.tls, document.tls)?;
         Ok(Settings {
-            config_file: self.store.config,
             data_dir,
             store,
             named_key_file: self.store.key_file.or(key_file),

@@ -224,6 +224,25 @@ async fn new_files_are_taken_into_use_and_broken_ones_are_not() {
 }
 
 #[tokio::test]
+async fn trust_that_is_taken_away_is_gone() {
+    let guarded = Guarded::start().await;
+    let token = guarded.vault.token("acme", &[Role::Reader]).await;
+    let ours = guarded.ours.leaf(&[EDGE]);
+    let others = guarded.others.leaf(&["spiffe://other.org/edge/one"]);
+    assert_eq!(guarded.answer(Some(&ours), "").await, "OK");
+    // Emptied, while the server's own certificate does not work either.
+    std::fs::write(guarded.dir.path().join("ours.pem"), "").unwrap();
+    std::fs::write(guarded.dir.path().join("server.pem"), "nonsense").unwrap();
+    let started = Instant::now();
+    while guarded.answer(Some(&ours), "").await != "no connection" {
+        assert!(started.elapsed() < Duration::from_secs(30), "the old bundle is in use");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(guarded.answer(None, &token).await, "OK");
+    assert_eq!(guarded.answer(Some(&others), "").await, NOT_FOUND, "the other domain goes on");
+}
+
+#[tokio::test]
 async fn a_unix_socket_takes_calls_of_its_owner() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");

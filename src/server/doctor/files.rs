@@ -37,7 +37,7 @@ pub(super) fn examine(settings: &Settings, surroundings: &Surroundings) -> Vec<F
         .tls
         .iter()
         .flat_map(|tls| std::iter::once(&tls.cert_file).chain(tls.trust_domains.values()));
-    findings.extend(trusted.chain(&settings.config_file).filter_map(|file| trust(file)));
+    findings.extend(trusted.filter_map(|file| trust(file)));
     if findings.is_empty() {
         let says = format!(
             "{}: {} files, for their owner alone",

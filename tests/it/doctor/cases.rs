@@ -123,8 +123,8 @@ pub(super) const CASES: &[Case] = &[
             config(world, command, "");
             set_mode(&world.file("credvault.toml"), 0o666);
         },
-        "files",
-        "others may write",
+        "settings",
+        "can be written by others",
         "chmod go-w",
     ),
     bad(

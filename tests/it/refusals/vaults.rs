@@ -123,17 +123,15 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "a key beside a store that lies elsewhere",
         |world| {
-            let store = format!("sqlite:{}", text(&world.database()));
-            fs::copy(world.key(), world.file("vault/beside.key")).unwrap();
-            let key = text(&world.file("vault/beside.key"));
-            Spoilt::with(&[
-                "--data-dir",
-                &text(&world.file("")),
-                "--store",
-                &store,
-                "--key-file",
-                &key,
-            ])
+            let folder = world.file("elsewhere");
+            fs::create_dir(&folder).unwrap();
+            set_mode(&folder, 0o700);
+            fs::copy(world.database(), folder.join("credvault.db")).unwrap();
+            fs::copy(world.key(), folder.join("beside.key")).unwrap();
+            fs::copy(world.file("vault/credvault.db.lock"), folder.join("credvault.db.lock"))
+                .unwrap();
+            let store = format!("sqlite:{}", text(&folder.join("credvault.db")));
+            Spoilt::with(&["--store", &store, "--key-file", &text(&folder.join("beside.key"))])
         },
         "lies in the data folder",
         "choose a place outside with --key-file",
