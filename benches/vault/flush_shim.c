@@ -15,7 +15,7 @@ static struct flushes {
     _Atomic uint64_t count;        /* of all files */
     _Atomic uint64_t nanos;        /* that they took together */
     _Atomic uint64_t log_started;  /* of SQLite's log: what a commit waits for */
-    _Atomic uint64_t log_finished;
+    _Atomic uint64_t log_finished; /* the latest start of those that have finished: two may overlap */
     _Atomic uint64_t micros;       /* how long each takes; set from outside */
 } * flushes;
 
@@ -44,13 +44,14 @@ static uint64_t now(void) {
 static int flush(int fd) {
     if (!flushes) return 0;
     int log = is_log(fd);
-    if (log) atomic_fetch_add(&flushes->log_started, 1);
+    uint64_t own = log ? atomic_fetch_add(&flushes->log_started, 1) + 1 : 0;
     uint64_t micros = atomic_load(&flushes->micros), begun = now();
     struct timespec wait = {(time_t)(micros / 1000000), (long)(micros % 1000000) * 1000};
     if (micros) nanosleep(&wait, NULL);
     atomic_fetch_add(&flushes->nanos, now() - begun);
     atomic_fetch_add(&flushes->count, 1);
-    if (log) atomic_fetch_add(&flushes->log_finished, 1);
+    uint64_t latest = atomic_load(&flushes->log_finished);
+    while (latest < own && !atomic_compare_exchange_weak(&flushes->log_finished, &latest, own)) {}
     return 0;
 }
 
