@@ -5,8 +5,9 @@
  * appends to it after an answer of the server stands behind all that the server did before it answered.
  *
  * DISK_FAIL=n:errno makes the n-th write, sync or truncation fail with that errno; with a + behind, all
- * from then on. DISK_KILL=n ends the process as kill -9 does, just before the first sync after its n-th such
- * call: the worst moment, since what it wrote is in the kernel's memory and nowhere else. Calls that are not modelled end the process, so that none is missed. */
+ * from then on. DISK_KILL=n ends the process as kill -9 does, after its n-th such call, just before the first sync of a
+ * commit: the worst moment, since what it wrote to SQLite's log is in the kernel's memory and nowhere else. Calls that are
+ * not modelled end the process, so that none is missed. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +29,8 @@ enum { FDS = 4096 };
 struct head { uint32_t kind; int32_t fd; uint64_t offset, length; };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char watched[FDS];
+enum { OTHER = 1, SQLITE_LOG };
+static char watched[FDS], holds_frames[FDS];
 static int out = -1;
 static const char *dir;
 static long fail_at = -1, kill_at = -1, calls;
@@ -72,7 +74,7 @@ static void record(uint32_t kind, int fd, uint64_t offset, const void *data, siz
 /* Whether this call is to fail. Called with the lock held. */
 static int fails(int fd, uint32_t kind) {
     long n = ++calls;
-    if (kill_at >= 0 && n > kill_at && kind == SYNC) kill(getpid(), SIGKILL);
+    if (kill_at >= 0 && n > kill_at && kind == SYNC && holds_frames[fd]) kill(getpid(), SIGKILL);
     if (fail_at < 0 || !(n == fail_at || (fail_on && n > fail_at))) return 0;
     record(FAILED, fd, kind, NULL, 0);
     errno = fail_with;
@@ -86,7 +88,8 @@ static int open_at(int at, const char *path, int flags, mode_t mode) {
     int fd = syscall(SYS_openat, at, path, flags, mode);
     if (fd >= FDS) die("disk shim: too many files\n");
     if (fd >= 0) {
-        watched[fd] = 1;
+        watched[fd] = ends(path, "-wal") ? SQLITE_LOG : OTHER;
+        holds_frames[fd] = 0;
         record(OPEN, fd, flags & O_CREAT ? 1 : 0, path, strlen(path));
     }
     pthread_mutex_unlock(&lock);
@@ -117,6 +120,8 @@ ssize_t pwrite(int fd, const void *data, size_t length, off_t offset) {
     pthread_mutex_lock(&lock);
     ssize_t done = fails(fd, WRITE) ? -1 : syscall(SYS_pwrite64, fd, data, length, offset);
     if (done > 0) record(WRITE, fd, offset, data, done);
+    /* Its header is synced by itself, and is 32 bytes long. */
+    if (done >= 512 && watched[fd] == SQLITE_LOG) holds_frames[fd] = 1;
     pthread_mutex_unlock(&lock);
     return done;
 }
@@ -137,7 +142,10 @@ static int flushed(int fd, long call) {
     if (!is_watched(fd)) return syscall(call, fd);
     pthread_mutex_lock(&lock);
     int result = fails(fd, SYNC) ? -1 : syscall(call, fd);
-    if (result == 0) record(SYNC, fd, 0, NULL, 0);
+    if (result == 0) {
+        record(SYNC, fd, 0, NULL, 0);
+        holds_frames[fd] = 0;
+    }
     pthread_mutex_unlock(&lock);
     return result;
 }
