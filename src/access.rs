@@ -4,6 +4,7 @@
 //! for the [`AccountScope`] inside it, so an operation that nobody authorized does not compile.
 
 pub mod api_token;
+pub(crate) mod network;
 pub mod principal;
 mod scope;
 pub mod spiffe;

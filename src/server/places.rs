@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::access::network;
 use crate::config::ConnectionLimits;
 
 /// Places that are kept for addresses without a connection: a few that take all they can do not lock others out.
@@ -28,7 +29,7 @@ impl Places {
 
     /// A place for one more connection of an address, if it may have one. A Unix socket has no address.
     pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Place> {
-        let address = address.map(network);
+        let address = address.map(network::of);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = address.and_then(|address| taken.by_address.get(&address)).copied().unwrap_or(0);
         let reserved = if own == 0 { 0 } else { RESERVED.min(self.limits.total / 2) };
@@ -62,14 +63,6 @@ impl Drop for Place {
                 taken.by_address.remove(&address);
             }
         }
-    }
-}
-
-/// What counts as one address: of IPv6 the /64, which is the least that anybody is given.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

@@ -14,6 +14,7 @@ use governor::{Quota, RateLimiter};
 use jiff::Timestamp;
 
 use super::Error;
+use crate::access::network;
 use crate::clock::Clock;
 use crate::name::Uid;
 
@@ -115,7 +116,7 @@ impl Limits {
         let filled = self.filled();
         let failures = filled.failures.as_ref();
         failures.map_or(Ok(()), |buckets| {
-            take(CallLimit::FailedAuthentications, buckets, address.to_owned())
+            take(CallLimit::FailedAuthentications, buckets, network::of_peer(address))
         })
     }
 

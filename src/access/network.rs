@@ -1,0 +1,34 @@
+//! What counts as one address, wherever something is limited or counted by address.
+
+use std::net::IpAddr;
+
+/// Of IPv6 the /64, which is the least that anybody is given; of IPv4 the address.
+pub(crate) fn of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// The same of a peer as the audit log names it; what is no address, like `unix`, is itself.
+pub(crate) fn of_peer(peer: &str) -> String {
+    peer.parse().map_or_else(|_| peer.to_owned(), |address| of(address).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_network_is_one_address() {
+        for (peer, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:0:1:2:3:4:5", "2001:db8:0:1::"),
+            ("::1", "::"),
+            ("unix", "unix"),
+        ] {
+            assert_eq!(of_peer(peer), expected);
+        }
+    }
+}
