@@ -16,7 +16,7 @@ pub const OK: &str = "OK";
 pub const ACCEPT_CLOCK: &str = "AcceptClock";
 
 /// Who acts, and from where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Actor {
     /// `token:{id}` or `operator:local`.
     pub principal: String,
@@ -57,7 +57,7 @@ bounded_text!(
 );
 
 /// Which chain an entry belongs to: an account's, or the vault's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Chain {
     uid: Uid,
     name: String,
@@ -77,6 +77,11 @@ impl Chain {
     /// The identity under which it is stored.
     pub fn uid(&self) -> Uid {
         self.uid
+    }
+
+    /// Whose it is: an account's name, or `vault`.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 

@@ -232,20 +232,6 @@ impl Vault {
         }
     }
 
-    /// A refusal changed nothing, so it stands even when its record cannot be written.
-    async fn record_refusal(&self, chain: Chain, entry: Entry) {
-        let recorded = match self.store.commit(Write::refusal(chain, entry.clone())).await {
-            // Its account was deleted in the meantime.
-            Err(store::Error::Conflict) => {
-                self.store.commit(Write::refusal(Chain::of_vault(), entry)).await
-            }
-            recorded => recorded,
-        };
-        if let Err(error) = recorded {
-            tracing::error!(%error, "record a refusal");
-        }
-    }
-
     fn upstream_of(&self, kind: &Kind) -> Result<&dyn Upstream, Error> {
         let provider_type = kind.provider_type();
         self.upstreams

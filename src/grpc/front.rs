@@ -22,7 +22,7 @@ use super::watches::Watches;
 use super::{Services, measure, status};
 use crate::access::spiffe::Workload;
 use crate::access::{self, Caller};
-use crate::telemetry::metrics::{self, AuthenticationFailure};
+use crate::telemetry::metrics::AuthenticationFailure;
 use crate::vault::{Error, Vault};
 
 /// The longest that a call may take; a caller's shorter deadline wins.
@@ -129,20 +129,15 @@ impl Front {
 
     /// Who calls. A token alone decides where there is one; else the certificate of the connection.
     async fn authenticate(&self, headers: &HeaderMap, peer: Peer) -> Result<Caller, Error> {
-        let address = peer.address.clone();
-        let caller = match (bearer(headers), peer.workload) {
+        match (bearer(headers), peer.workload) {
             (Some(token), _) => self.vault.authenticate(token, peer.address).await,
             (None, Some(workload)) if !headers.contains_key(AUTHORIZATION) => {
                 self.vault.authenticate_workload(&workload, peer.address).await
             }
             (None, _) => {
-                metrics::authentication_failure(AuthenticationFailure::Missing);
-                Err(Error::Unauthenticated)
+                let why = AuthenticationFailure::Missing;
+                Err(self.vault.not_authenticated(&peer.address, None, why))
             }
-        };
-        match caller {
-            Err(Error::Unauthenticated) => Err(self.vault.not_authenticated(&address)),
-            other => other,
         }
     }
 }

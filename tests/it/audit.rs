@@ -1,5 +1,7 @@
 //! The audit log: one entry for every change and refusal, in a chain that shows tampering.
 
+use std::time::{Duration, Instant};
+
 use credvault::access::Role;
 use credvault::account::Account;
 use credvault::audit::{Actor, Chain, Entry, Link, append};
@@ -181,6 +183,34 @@ async fn entries_hold_no_secret() {
     for secret in [issued.unwrap().password.as_str(), "password-1", TOKEN, TOKEN_2] {
         assert!(!log.contains(secret));
     }
+}
+
+#[tokio::test]
+async fn who_is_refused_over_and_over_does_not_fill_the_log() {
+    let vault = TestVault::start().await;
+    let admin = vault.acme().await;
+    admin.create(create("desk")).await.unwrap();
+    let reader = vault.clients("acme", &[Role::Reader]).await;
+    for _ in 0..100 {
+        reader.rotate(rotate(DESK)).await.unwrap_err();
+    }
+    assert_eq!(admin.audit_log("acme").await.len(), 1 + 20, "the first twenty have an entry each");
+
+    vault.clock.advance(SignedDuration::from_mins(1));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut log = admin.audit_log("acme").await;
+    while log.len() < 1 + 20 + 1 {
+        assert!(Instant::now() < deadline, "no entry for the other eighty");
+        log = admin.audit_log("acme").await;
+    }
+    let last = parse(log.last().unwrap());
+    assert_eq!((last.method.as_str(), last.outcome.as_str()), ("RotateCredential", "ROLE_MISSING"));
+    assert!(last.detail.starts_with("80 calls "), "{}", last.detail);
+    assert_eq!((&last.actor, &*last.resource), (&parse(&log[20]).actor, "accounts/acme"));
+
+    reader.rotate(rotate(DESK)).await.unwrap_err();
+    assert_eq!(admin.audit_log("acme").await.len(), 23, "another minute has entries again");
+    assert_eq!(first_break(&chain_of("acme"), &admin.audit_log("acme").await), None);
 }
 
 #[tokio::test]
