@@ -199,7 +199,9 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Page<Account>, Error> {
         self.scans
-            .run(move |connection| access::list_accounts(connection, after.as_deref(), limit))
+            .run(Some(Uid::ZERO), move |connection| {
+                access::list_accounts(connection, after.as_deref(), limit)
+            })
             .await
     }
 
@@ -220,7 +222,7 @@ impl Store for SqliteStore {
     ) -> Result<Page<TokenMetadata>, Error> {
         let (owner, name) = (scope.owner().uid(), scope.owner().name());
         self.scans
-            .run(move |connection| {
+            .run(Some(owner), move |connection| {
                 access::list_api_tokens(connection, (owner, &name), after.as_deref(), limit)
             })
             .await
@@ -234,7 +236,7 @@ impl Store for SqliteStore {
     ) -> Result<Page<RoleBinding>, Error> {
         let owner = scope.owner().uid();
         self.scans
-            .run(move |connection| {
+            .run(Some(owner), move |connection| {
                 access::list_role_bindings(connection, owner, after.as_deref(), limit)
             })
             .await
@@ -266,7 +268,7 @@ impl Store for SqliteStore {
     ) -> Result<Page<Credential>, Error> {
         let account = scope.account().clone();
         self.scans
-            .run(move |connection| {
+            .run(Some(account.uid), move |connection| {
                 list::list_credentials(connection, &account, &filter, after.as_deref(), limit)
             })
             .await
@@ -289,7 +291,7 @@ impl Store for SqliteStore {
     ) -> Result<Page<Provider>, Error> {
         let account = scope.account().clone();
         self.scans
-            .run(move |connection| {
+            .run(Some(account.uid), move |connection| {
                 read::list_providers(connection, &account, &filter, after.as_deref(), limit)
             })
             .await
@@ -315,7 +317,9 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Page<(Account, ResourceId, Uid)>, Error> {
         self.scans
-            .run(move |connection| verifications::providers_between(connection, first, last, limit))
+            .run(None, move |connection| {
+                verifications::providers_between(connection, first, last, limit)
+            })
             .await
     }
 
@@ -328,7 +332,7 @@ impl Store for SqliteStore {
     ) -> Result<Page<Linked>, Error> {
         let owner = scope.owner().uid();
         self.scans
-            .run(move |connection| {
+            .run(Some(owner), move |connection| {
                 read::list_audit_entries(connection, owner, resource.as_deref(), after, limit)
             })
             .await
