@@ -18,7 +18,7 @@ use tonic::{Code, Status};
 use super::frame::{Checked, Messages};
 use super::health::{Asks, Health};
 use super::holding::Holding;
-use super::watches::Watches;
+use super::watches::{StrangersWatches, Watches};
 use super::{Services, measure, status};
 use crate::access::spiffe::Workload;
 use crate::access::{self, Caller};
@@ -57,12 +57,12 @@ impl Peer {
 pub struct Front {
     vault: Arc<Vault>,
     services: Arc<Services>,
-    strangers_watches: Watches,
+    strangers_watches: StrangersWatches,
 }
 
 impl Front {
     pub(super) fn new(vault: Arc<Vault>, services: Services) -> Self {
-        let strangers_watches = Watches::of_strangers();
+        let strangers_watches = StrangersWatches::new();
         Self { vault, services: Arc::new(services), strangers_watches }
     }
 
@@ -102,7 +102,7 @@ impl Front {
         // These two bring the stock codec, whose only INTERNAL is a message that does not decode.
         let foreign = health || reflection;
         let watches = health && Health::is_asked_by(path) == Some(Asks::ToWatch);
-        let watch = if watches { Some(self.watch(&peer)?) } else { None };
+        let watch = if watches { Some(self.watch(request.headers(), &peer).await?) } else { None };
         let caller =
             if open { None } else { Some(self.authenticate(request.headers(), peer).await?) };
 
@@ -120,10 +120,18 @@ impl Front {
         })
     }
 
-    /// A place among those who watch health. Who shows a certificate needs none among the strangers.
-    fn watch(&self, peer: &Peer) -> Result<impl Send + Unpin + 'static, Status> {
+    /// A place among those who watch health. Who shows a certificate or a valid token needs none among the strangers. A
+    /// bad token is counted as everywhere, and its caller is one of them.
+    async fn watch(
+        &self,
+        headers: &HeaderMap,
+        peer: &Peer,
+    ) -> Result<impl Send + Unpin + 'static, Status> {
         let own = peer.watches.take()?;
-        let strangers = peer.workload.is_none().then(|| self.strangers_watches.take());
+        let known = peer.workload.is_some()
+            || (headers.contains_key(AUTHORIZATION)
+                && self.authenticate(headers, peer.clone()).await.is_ok());
+        let strangers = (!known).then(|| self.strangers_watches.take(&peer.address));
         Ok((own, strangers.transpose()?))
     }
 

@@ -275,7 +275,8 @@ async fn from(source: &str, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.unwrap()
 }
 
-fn channel_from(source: &'static str, to: SocketAddr) -> Channel {
+/// The same for calls. Each that finds it broken connects again.
+pub(crate) fn channel_from(source: &'static str, to: SocketAddr) -> Channel {
     let connect =
         move |_| async move { Ok::<_, std::io::Error>(TokioIo::new(from(source, to).await)) };
     Endpoint::from_static("http://vault.test")
