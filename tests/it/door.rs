@@ -1,6 +1,7 @@
 //! The door: who gets in over TLS, over a Unix socket, and how many.
 
 pub(crate) mod certificates;
+mod slow_readers;
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
