@@ -51,6 +51,8 @@ pub enum Defect {
     LabelPaths,
     /// A connection may take for ever to its first request. Caught by the attacks.
     EndlessPatience,
+    /// Any number of large answers may wait for clients that do not take them. Caught by the attacks.
+    HoardedAnswers,
     /// Accepting goes on at once after an error that only time mends. Caught by the attacks.
     SpinningAccept,
 }
@@ -81,6 +83,7 @@ impl Defect {
             Self::PanicInCall => "panic-in-call",
             Self::LabelPaths => "label-paths",
             Self::EndlessPatience => "endless-patience",
+            Self::HoardedAnswers => "hoarded-answers",
             Self::SpinningAccept => "spinning-accept",
         }
     }

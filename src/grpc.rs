@@ -15,6 +15,7 @@ mod front;
 mod health;
 mod holding;
 pub mod json;
+mod large_answers;
 mod measure;
 pub mod proto;
 mod provider_service;

@@ -4,7 +4,7 @@
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | [`name`], [`secret`], [`clock`] | names and ids; plaintext; the time |
+//! | [`name`], [`secret`], [`clock`], [`shares`] | names and ids; plaintext; the time; how many each may have |
 //! | [`account`], [`credential`], [`provider`] | what exists |
 //! | [`access`], [`audit`] | who may call, and what happened |
 //! | [`crypto`], [`digest`] | sealing and opening; SIP digest |
@@ -19,6 +19,7 @@
 pub mod clock;
 pub mod name;
 pub mod secret;
+pub mod shares;
 
 pub mod account;
 pub mod credential;

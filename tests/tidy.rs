@@ -22,6 +22,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("name", ""),
     ("secret", "name"),
     ("clock", ""),
+    ("shares", ""),
     ("defect", ""),
     (
         "config",
@@ -38,7 +39,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("upstream", "secret provider name clock telemetry::metrics defect"),
     (
         "store",
-        "access account audit credential provider name clock crypto::Sealed crypto::SealedRoot \
+        "access account audit credential provider name clock shares crypto::Sealed crypto::SealedRoot \
          telemetry::metrics defect",
     ),
     (
@@ -48,7 +49,8 @@ const MAY_USE: &[(&str, &str)] = &[
     ),
     (
         "grpc",
-        "vault access audit digest account credential provider name clock secret telemetry defect",
+        "vault access audit digest account credential provider name clock secret shares telemetry \
+         defect",
     ),
     (
         "server",

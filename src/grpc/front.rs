@@ -1,6 +1,7 @@
 //! The front door: what happens to every call before and after its service.
 //!
-//! Deadline → panic isolation → size of the metadata → authentication → frame check → service → log line. Health is open to
+//! Deadline → panic isolation → size of the metadata → authentication → place for a large answer → frame check → service →
+//! log line. Health is open to
 //! everybody, reflection to everybody in dev, everything else to callers with a valid API token or client certificate only,
 //! so that an unknown peer cannot even find out which methods exist.
 
@@ -18,7 +19,8 @@ use tonic::{Code, Status};
 use super::frame::{Checked, Messages};
 use super::health::{Asks, Health};
 use super::holding::Holding;
-use super::watches::Watches;
+use super::large_answers::{LargeAnswers, Pieces};
+use super::watches::{StrangersWatches, Watches};
 use super::{Services, measure, status};
 use crate::access::spiffe::Workload;
 use crate::access::{self, Caller};
@@ -42,12 +44,14 @@ pub struct Peer {
     /// The workload that its certificate names, if it showed one.
     pub workload: Option<Arc<Workload>>,
     watches: Watches,
+    large_answers: LargeAnswers,
 }
 
 impl Peer {
     /// Whom a new connection leads to, of whom nothing but the address is known.
     pub fn stranger(address: String) -> Self {
-        Self { address, workload: None, watches: Watches::of_connection() }
+        let (watches, large_answers) = (Watches::of_connection(), LargeAnswers::of_connection());
+        Self { address, workload: None, watches, large_answers }
     }
 }
 
@@ -57,13 +61,15 @@ impl Peer {
 pub struct Front {
     vault: Arc<Vault>,
     services: Arc<Services>,
-    strangers_watches: Watches,
+    strangers_watches: StrangersWatches,
+    large_answers: LargeAnswers,
 }
 
 impl Front {
     pub(super) fn new(vault: Arc<Vault>, services: Services) -> Self {
-        let strangers_watches = Watches::of_strangers();
-        Self { vault, services: Arc::new(services), strangers_watches }
+        let strangers_watches = StrangersWatches::new();
+        let large_answers = LargeAnswers::of_all();
+        Self { vault, services: Arc::new(services), strangers_watches, large_answers }
     }
 
     /// Answers one call from `peer`.
@@ -102,10 +108,17 @@ impl Front {
         // These two bring the stock codec, whose only INTERNAL is a message that does not decode.
         let foreign = health || reflection;
         let watches = health && Health::is_asked_by(path) == Some(Asks::ToWatch);
-        let watch = if watches { Some(self.watch(&peer)?) } else { None };
+        let watch = if watches { Some(self.watch(request.headers(), &peer).await?) } else { None };
+        let large = reflection || LargeAnswers::come_from(path);
+        let own = large.then(|| peer.large_answers.clone());
         let caller =
             if open { None } else { Some(self.authenticate(request.headers(), peer).await?) };
 
+        // Before anything is read. The deadline of the call ends the wait as well.
+        let place = match own {
+            Some(own) => Some((own.take().await, self.large_answers.take().await)),
+            None => None,
+        };
         let mut request = request.map(|body| Checked::new(body, messages));
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
@@ -114,16 +127,27 @@ impl Front {
         if foreign && code(&response) == Code::Internal {
             return Err(status::malformed_message("the message does not decode as its type"));
         }
-        Ok(match watch {
-            Some(watch) => response.map(|body| Body::new(Holding::new(body, watch))),
-            None => response,
+        Ok(match (watch, place) {
+            (Some(watch), _) => response.map(|body| Body::new(Holding::new(body, watch))),
+            (None, Some(place)) => {
+                response.map(|body| Body::new(Holding::new(Pieces::new(body), place)))
+            }
+            (None, None) => response,
         })
     }
 
-    /// A place among those who watch health. Who shows a certificate needs none among the strangers.
-    fn watch(&self, peer: &Peer) -> Result<impl Send + Unpin + 'static, Status> {
+    /// A place among those who watch health. Who shows a certificate or a valid token needs none among the strangers. A
+    /// bad token is counted as everywhere, and its caller is one of them.
+    async fn watch(
+        &self,
+        headers: &HeaderMap,
+        peer: &Peer,
+    ) -> Result<impl Send + Unpin + 'static, Status> {
         let own = peer.watches.take()?;
-        let strangers = peer.workload.is_none().then(|| self.strangers_watches.take());
+        let known = peer.workload.is_some()
+            || (headers.contains_key(AUTHORIZATION)
+                && self.authenticate(headers, peer.clone()).await.is_ok());
+        let strangers = (!known).then(|| self.strangers_watches.take(&peer.address));
         Ok((own, strangers.transpose()?))
     }
 

@@ -48,6 +48,10 @@ pub(super) const BACK_OFF: Duration = Duration::from_millis(100);
 /// something, and a hundred thousand small frames, a megabyte or two, would keep a thread from all others.
 const TURN: usize = 8 * 1024;
 
+/// What a call may have of its answer in the buffers of HTTP/2 before more is taken from it. Whatever the client's window,
+/// a client that does not read holds no more than this, besides what the front door has counted.
+const SEND_BUFFER: usize = 16 * 1024;
+
 /// What every client says first.
 const CLIENT_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -221,6 +225,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .max_local_error_reset_streams(256)
         .max_header_list_size(16 * 1024)
         .max_frame_size(16 * 1024)
+        .max_send_buf_size(SEND_BUFFER)
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(256 * 1024)
         .keep_alive_interval(Duration::from_secs(30))

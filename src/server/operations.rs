@@ -38,7 +38,8 @@ const LIMITS: ConnectionLimits = ConnectionLimits { total: 64, per_address: 16 }
 /// How long a connection may take to its first request, and to the head of a further one.
 const REQUEST: Duration = Duration::from_secs(5);
 
-/// How long a connection lives that does not watch health. Clients that keep theirs make a new one.
+/// How long a connection lives, unless it watches health: then it takes no further requests, and ends with its watches.
+/// Clients that keep theirs make a new one.
 const LIFETIME: Duration = Duration::from_mins(1);
 
 /// How long an answer may take to leave when a connection has lived so long.
@@ -187,15 +188,17 @@ where
             return;
         }
         tokio::time::sleep(LIFETIME).await;
-        if watches.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
-        }
     };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = old => {
             connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(GRACE, connection).await.unwrap_or(Ok(()))
+            if watches.load(Ordering::Relaxed) {
+                // What still streams may go on, as on the port for calls.
+                connection.await
+            } else {
+                tokio::time::timeout(GRACE, connection).await.unwrap_or(Ok(()))
+            }
         }
     };
     if let Err(error) = ended {
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_watches_health_may_stay() {
+    async fn who_watches_health_may_stay_for_that_alone() {
         let (client, served) = connect(b"").await;
         let (send, connection) = h2::client::handshake(client).await.unwrap();
         let connection = tokio::spawn(connection);
@@ -324,6 +327,9 @@ mod tests {
         assert!(answer.data().await.unwrap().is_ok());
         let more = tokio::time::timeout(10 * LIFETIME, answer.data()).await;
         assert!(more.is_err() && !served.is_finished(), "it waits for the next change");
-        connection.abort();
+        assert!(send.ready().await.is_err(), "no further requests");
+        drop((body, answer));
+        tokio::time::timeout(GRACE, served).await.expect("it ends with its watch").unwrap();
+        connection.await.unwrap().unwrap();
     }
 }

@@ -18,18 +18,19 @@ mod place;
 mod read;
 mod readers;
 mod room;
+mod scans;
 mod sweep;
 mod verifications;
 mod write;
 mod writer;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, InterruptHandle};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::{
     Done, Error, Held, Identity, OnceKey, OpenError, Page, Store, StoredApiToken, StoredCredential,
@@ -51,14 +52,12 @@ use genuine::Genuine;
 use known::Known;
 use readers::{Commits, Readers};
 use room::Room;
+use scans::Scans;
 use writer::Writer;
 
 pub(super) use files::create;
 pub(super) use inspect::Inspected;
 pub(super) use place::{find, folder, place_problems, prepare};
-
-/// Lists that run at the same time. More wait: each may read everything that an account has.
-const MAX_SCANS: usize = 4;
 
 /// Memory for pages that point reads have read, all connections together.
 const READ_CACHE: usize = 64 << 20;
@@ -70,8 +69,7 @@ const SMALL_CACHE: usize = 2 << 20;
 pub(super) struct SqliteStore {
     identity: Identity,
     readers: Arc<Readers>,
-    scanners: Arc<Readers>,
-    scans: Arc<Semaphore>,
+    scans: Scans,
     genuine: Genuine,
     known: Arc<Known>,
     writer: Writer,
@@ -103,7 +101,7 @@ impl SqliteStore {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let cache = SMALL_CACHE.max(READ_CACHE / cores);
         let readers = Arc::new(Readers::of(path, cache, commits.clone()));
-        let scanners = Arc::new(Readers::for_scans(path, SMALL_CACHE, commits.clone()));
+        let scans = Scans::of(Readers::for_scans(path, SMALL_CACHE, commits.clone()));
         let connection = files::open_for_writing(path)?;
         let kept = Arc::clone(&readers);
         let checkpointer = Checkpointer::start(connection, path, kept, lock.unclean)?;
@@ -118,12 +116,10 @@ impl SqliteStore {
             room,
         };
         let writer = Writer::start(writing, beside)?;
-        let scans = Arc::new(Semaphore::new(MAX_SCANS));
         let genuine = Genuine::default();
         Ok(Self {
             identity,
             readers,
-            scanners,
             scans,
             genuine,
             known,
@@ -139,30 +135,6 @@ impl SqliteStore {
     /// Reads where it is called: a point read takes microseconds, a hop to a thread takes longer.
     fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
         self.readers.with(query)
-    }
-
-    /// Reads on a blocking thread: a list may scan. Stops when nobody waits for it any more.
-    async fn scan<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Error> {
-        let permit = Arc::clone(&self.scans).acquire_owned().await;
-        let permit = permit.map_err(|source| Error::Unavailable(source.into()))?;
-        let reader = self.scanners.take()?;
-        let interrupt = reader.connection.get_interrupt_handle();
-        let interrupt = Interrupt(Arc::new(Mutex::new(Some(interrupt))));
-        let (scanners, running) = (Arc::clone(&self.scanners), Arc::clone(&interrupt.0));
-        let scan = tokio::task::spawn_blocking(move || {
-            let result = query(&reader.connection).map_err(Error::from);
-            // From here on an interrupt would hit whoever uses the connection next.
-            running.lock().unwrap_or_else(PoisonError::into_inner).take();
-            scanners.give_back(reader, result.is_ok());
-            drop(permit);
-            result
-        });
-        let result = scan.await.map_err(|source| Error::Unavailable(source.into()));
-        drop(interrupt);
-        result?
     }
 }
 
@@ -181,17 +153,6 @@ pub(super) fn hold(path: &Path, clock: Arc<dyn Clock>) -> Result<Held, OpenError
         Ok(Arc::new(SqliteStore::open(&path, lock, clock)?))
     };
     Ok(Held { identity, newest_entry, open: Box::new(open) })
-}
-
-/// Interrupts a scan when it is dropped before the scan has ended.
-struct Interrupt(Arc<Mutex<Option<InterruptHandle>>>);
-
-impl Drop for Interrupt {
-    fn drop(&mut self) {
-        if let Some(running) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            running.interrupt();
-        }
-    }
 }
 
 impl From<rusqlite::Error> for Error {
@@ -237,7 +198,10 @@ impl Store for SqliteStore {
         after: Option<String>,
         limit: usize,
     ) -> Result<Page<Account>, Error> {
-        self.scan(move |connection| access::list_accounts(connection, after.as_deref(), limit))
+        self.scans
+            .run(Some(Uid::ZERO), move |connection| {
+                access::list_accounts(connection, after.as_deref(), limit)
+            })
             .await
     }
 
@@ -257,10 +221,11 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Page<TokenMetadata>, Error> {
         let (owner, name) = (scope.owner().uid(), scope.owner().name());
-        self.scan(move |connection| {
-            access::list_api_tokens(connection, (owner, &name), after.as_deref(), limit)
-        })
-        .await
+        self.scans
+            .run(Some(owner), move |connection| {
+                access::list_api_tokens(connection, (owner, &name), after.as_deref(), limit)
+            })
+            .await
     }
 
     async fn list_role_bindings(
@@ -270,10 +235,11 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Page<RoleBinding>, Error> {
         let owner = scope.owner().uid();
-        self.scan(move |connection| {
-            access::list_role_bindings(connection, owner, after.as_deref(), limit)
-        })
-        .await
+        self.scans
+            .run(Some(owner), move |connection| {
+                access::list_role_bindings(connection, owner, after.as_deref(), limit)
+            })
+            .await
     }
 
     async fn credential(
@@ -301,10 +267,11 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Page<Credential>, Error> {
         let account = scope.account().clone();
-        self.scan(move |connection| {
-            list::list_credentials(connection, &account, &filter, after.as_deref(), limit)
-        })
-        .await
+        self.scans
+            .run(Some(account.uid), move |connection| {
+                list::list_credentials(connection, &account, &filter, after.as_deref(), limit)
+            })
+            .await
     }
 
     async fn provider(
@@ -323,10 +290,11 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Page<Provider>, Error> {
         let account = scope.account().clone();
-        self.scan(move |connection| {
-            read::list_providers(connection, &account, &filter, after.as_deref(), limit)
-        })
-        .await
+        self.scans
+            .run(Some(account.uid), move |connection| {
+                read::list_providers(connection, &account, &filter, after.as_deref(), limit)
+            })
+            .await
     }
 
     async fn list_verifications(
@@ -348,10 +316,11 @@ impl Store for SqliteStore {
         last: Uid,
         limit: usize,
     ) -> Result<Page<(Account, ResourceId, Uid)>, Error> {
-        self.scan(move |connection| {
-            verifications::providers_between(connection, first, last, limit)
-        })
-        .await
+        self.scans
+            .run(None, move |connection| {
+                verifications::providers_between(connection, first, last, limit)
+            })
+            .await
     }
 
     async fn list_audit_entries(
@@ -362,10 +331,11 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Page<Linked>, Error> {
         let owner = scope.owner().uid();
-        self.scan(move |connection| {
-            read::list_audit_entries(connection, owner, resource.as_deref(), after, limit)
-        })
-        .await
+        self.scans
+            .run(Some(owner), move |connection| {
+                read::list_audit_entries(connection, owner, resource.as_deref(), after, limit)
+            })
+            .await
     }
 
     async fn done(&self, key: &OnceKey) -> Result<Option<Done>, Error> {
@@ -388,7 +358,7 @@ impl Store for SqliteStore {
             check.interrupt();
         }
         self.readers.close();
-        self.scanners.close();
+        self.scans.close();
         if self.checkpointer.stop().await {
             self.lock.closed();
         }

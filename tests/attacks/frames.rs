@@ -19,6 +19,7 @@ pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 
 /// Flags.
@@ -42,6 +43,12 @@ pub(crate) fn head(path: &str) -> Vec<u8> {
         [vec![0x00], literal("te"), literal("trailers")].concat(),
     ]
     .concat()
+}
+
+/// The same with a token.
+pub(crate) fn head_with(token: &str, path: &str) -> Vec<u8> {
+    let literal = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    [head(path), vec![0x00], literal("authorization"), literal(&format!("Bearer {token}"))].concat()
 }
 
 pub(crate) const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -76,13 +83,23 @@ impl Connection {
         to: SocketAddr,
         settings: &[(u16, u32)],
     ) -> std::io::Result<Self> {
-        let (read, mut write) = connect(source, to).await?.into_split();
-        let pair =
-            |(name, value): &(u16, u32)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
-        let settings = settings.iter().flat_map(pair).collect::<Vec<_>>();
-        write.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &settings)].concat()).await?;
+        let (read, write) = open(source, to, settings).await?;
         let [answers, refusals] = [(); 2].map(|()| Arc::<AtomicUsize>::default());
         let reader = tokio::spawn(listen(read, Arc::clone(&answers), Arc::clone(&refusals)));
+        Ok(Self { write, answers, refusals, reader })
+    }
+
+    /// One that reads nothing of what comes, however much its settings let the server send.
+    pub(crate) async fn begin_deaf(source: &str, to: SocketAddr) -> std::io::Result<Self> {
+        const MOST: u32 = (1 << 31) - 1;
+        let (read, mut write) = open(source, to, &[(4, MOST)]).await?;
+        // Of the connection as a whole 65,535 bytes are there from the start.
+        write.write_all(&frame(WINDOW_UPDATE, 0, 0, &(MOST - 65_535).to_be_bytes())).await?;
+        let [answers, refusals] = [(); 2].map(|()| Arc::<AtomicUsize>::default());
+        let reader = tokio::spawn(async move {
+            std::future::pending::<()>().await;
+            drop(read);
+        });
         Ok(Self { write, answers, refusals, reader })
     }
 
@@ -102,6 +119,19 @@ impl Connection {
     pub(crate) fn is_open(&self) -> bool {
         !self.reader.is_finished()
     }
+}
+
+async fn open(
+    source: &str,
+    to: SocketAddr,
+    settings: &[(u16, u32)],
+) -> std::io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
+    let (read, mut write) = connect(source, to).await?.into_split();
+    let pair =
+        |(name, value): &(u16, u32)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
+    let settings = settings.iter().flat_map(pair).collect::<Vec<_>>();
+    write.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &settings)].concat()).await?;
+    Ok((read, write))
 }
 
 impl Drop for Connection {

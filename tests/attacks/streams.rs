@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use credvault::grpc::proto::{CreateCredentialRequest, Credential, ListCredentialsRequest};
+use prost::Message as _;
+
 use crate::Row;
 use crate::frames::{
     CHECK, Connection, DATA, EMPTY_MESSAGE, END_HEADERS, END_STREAM, HEADERS, WATCH, frame, head,
-    stream,
+    head_with, stream,
 };
+use crate::support::Clients;
 use crate::target::{Target, pass};
 
 const CONNECTIONS: usize = 8;
@@ -19,23 +23,31 @@ async fn begin(
     path: &str,
     (flags, body): (u8, &[u8]),
 ) -> Vec<Connection> {
-    let call = head(path);
     let mut connections = Vec::new();
     for number in 0..CONNECTIONS {
-        let source = format!("127.0.1.{}", number % 4 + 1);
+        let source = source(number);
         let mut connection =
             Connection::begin_with(&source, target.address, settings).await.unwrap();
-        for nth in 0..calls {
-            let begin = frame(HEADERS, END_HEADERS, stream(nth), &call);
-            let body = frame(DATA, flags, stream(nth), body);
-            // The server may have had enough.
-            if connection.send(&[begin, body].concat()).await.is_err() {
-                break;
-            }
-        }
+        call(&mut connection, calls, &head(path), (flags, body)).await;
         connections.push(connection);
     }
     connections
+}
+
+fn source(number: usize) -> String {
+    format!("127.0.1.{}", number % 4 + 1)
+}
+
+/// Begins so many calls.
+async fn call(connection: &mut Connection, calls: u32, head: &[u8], (flags, body): (u8, &[u8])) {
+    for nth in 0..calls {
+        let begin = frame(HEADERS, END_HEADERS, stream(nth), head);
+        let body = frame(DATA, flags, stream(nth), body);
+        // The server may have had enough.
+        if connection.send(&[begin, body].concat()).await.is_err() {
+            break;
+        }
+    }
 }
 
 fn answered(connections: &[Connection]) -> usize {
@@ -141,4 +153,80 @@ async fn answers_that_nobody_takes() {
     assert_eq!(open, 0, "who takes no answers is let go");
     assert_eq!(of_stock, CONNECTIONS, "a stock server waits");
     ours.is_unharmed();
+}
+
+/// What large answers that nobody takes may cost: two of each connection, with what it takes to make them.
+const LARGE_ANSWERS: u64 = 128 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_that_nobody_takes() {
+    // Of the last a page fits into what hyper would buffer of a call by itself.
+    for (attack, window, page_size) in [
+        ("lists, zero window", Some(0), 1_000),
+        ("lists, window of 1", Some(1), 1_000),
+        ("lists, unread", None, 10),
+    ] {
+        let parent = "accounts/dev".to_owned();
+        let request = ListCredentialsRequest { parent, page_size, ..Default::default() };
+        let request = request.encode_to_vec();
+        let length = u32::try_from(request.len()).unwrap().to_be_bytes();
+        let list = [&[0][..], &length, &request].concat();
+        let target = Target::ours();
+        fill(&target).await;
+        let list_credentials = "/credvault.v1.CredentialService/ListCredentials";
+        let head = head_with(&target.reach.token, list_credentials);
+        let mut open = 0;
+        let row = Row::of(&target, async {
+            let mut held = Vec::new();
+            for number in 0..CONNECTIONS {
+                let (source, to) = (source(number), target.address);
+                let connection = match window {
+                    Some(window) => Connection::begin_with(&source, to, &[(4, window)]).await,
+                    None => Connection::begin_deaf(&source, to).await,
+                };
+                let mut connection = connection.unwrap();
+                call(&mut connection, 64, &head, (END_STREAM, &list)).await;
+                held.push(connection);
+            }
+            // Longer than a call may take.
+            pass(Duration::from_secs(10)).await;
+            open = held.iter().filter(|connection| connection.is_open()).count();
+        })
+        .await;
+        let cost = row.peak.saturating_sub(row.before);
+        row.print(attack, "vault", &format!("{} MiB for 512 lists", cost >> 20));
+        assert_eq!(open, CONNECTIONS, "none was let go meanwhile");
+        assert!(cost < LARGE_ANSWERS, "answers that nobody takes cost {cost} bytes");
+        row.is_unharmed();
+    }
+}
+
+/// Makes credentials whose list has as much as a page may have.
+async fn fill(target: &Target) {
+    let clients = Clients::new(&target.reach.channel_from("127.0.0.5"), &target.reach.token);
+    let value = "\u{1f4de}".repeat(255);
+    let labels = (0..32).map(|n| (format!("label-{n}"), value.clone()));
+    let labels = labels.collect::<std::collections::BTreeMap<_, _>>();
+    for number in 0..25 {
+        let credential = Credential {
+            username: format!("large-{number}"),
+            realm: "sip.test".to_owned(),
+            labels: labels.clone(),
+            ..Credential::default()
+        };
+        let request = CreateCredentialRequest {
+            parent: "accounts/dev".to_owned(),
+            credential: Some(credential),
+            ..Default::default()
+        };
+        clients.create(request).await.unwrap();
+    }
+}
+
+#[cfg(feature = "planted-defects")]
+#[test]
+fn planted_hoarded_answers_are_caught() {
+    let test = "streams::lists_that_nobody_takes";
+    let said = crate::support::process::caught(test, "hoarded-answers");
+    assert!(said.contains("answers that nobody takes cost"), "{said}");
 }

@@ -1,6 +1,7 @@
 //! The door: who gets in over TLS, over a Unix socket, and how many.
 
 pub(crate) mod certificates;
+mod slow_readers;
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
@@ -275,7 +276,8 @@ async fn from(source: &str, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.unwrap()
 }
 
-fn channel_from(source: &'static str, to: SocketAddr) -> Channel {
+/// The same for calls. Each that finds it broken connects again.
+pub(crate) fn channel_from(source: &'static str, to: SocketAddr) -> Channel {
     let connect =
         move |_| async move { Ok::<_, std::io::Error>(TokioIo::new(from(source, to).await)) };
     Endpoint::from_static("http://vault.test")

@@ -13,6 +13,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_reflection::pb::{v1, v1alpha};
 
+use crate::door::channel_from;
 use crate::support::process::Process;
 use crate::support::{Bearer, TestVault, channel, outcome};
 
@@ -65,10 +66,14 @@ async fn a_watch_sees_that_the_server_stops_before_it_ends() {
 }
 
 /// Begins so many watches on a connection of its own; those that were let in.
-async fn watches(channel: &Channel, many: usize) -> Vec<tonic::Streaming<HealthCheckResponse>> {
+async fn watches(
+    channel: &Channel,
+    token: &str,
+    many: usize,
+) -> Vec<tonic::Streaming<HealthCheckResponse>> {
     let mut watches = Vec::new();
     for _ in 0..many {
-        match HealthClient::new(channel.clone()).watch(ask("")).await {
+        match HealthClient::with_interceptor(channel.clone(), bearer(token)).watch(ask("")).await {
             Ok(watch) => watches.push(watch.into_inner()),
             refused => assert_eq!(outcome(&refused), "ResourceExhausted RATE_LIMITED retry 1s"),
         }
@@ -77,24 +82,36 @@ async fn watches(channel: &Channel, many: usize) -> Vec<tonic::Streaming<HealthC
 }
 
 #[tokio::test]
-async fn a_connection_has_eight_watches_and_all_have_sixty_four() {
+async fn a_connection_has_eight_watches_an_address_sixteen_and_all_strangers_sixty_four() {
     let vault = TestVault::start().await;
-    let first = channel(vault.address);
-    let mut held = watches(&first, 12).await;
+    let from = |source| channel_from(source, vault.address);
+    let first = from("127.0.1.1");
+    let mut held = watches(&first, "", 12).await;
     assert_eq!(held.len(), 8);
     // What is over makes room, once the server has seen it go.
     held.truncate(4);
     let began = Instant::now();
     while held.len() < 8 {
         assert!(began.elapsed() < Duration::from_secs(10), "{} watches", held.len());
-        held.extend(watches(&first, 1).await);
+        held.extend(watches(&first, "", 1).await);
     }
-    for _ in 0..7 {
-        held.extend(watches(&channel(vault.address), 12).await);
+    held.extend(watches(&from("127.0.1.1"), "", 12).await);
+    assert_eq!(held.len(), 16);
+    assert_eq!(watches(&from("127.0.1.1"), "", 1).await.len(), 0, "one address has no more");
+    for (source, token) in [("127.0.1.2", ""), ("127.0.1.3", ""), ("127.0.1.4", "cv1_no")] {
+        for _ in 0..3 {
+            held.extend(watches(&from(source), token, 12).await);
+        }
     }
     assert_eq!(held.len(), 64);
-    assert_eq!(watches(&channel(vault.address), 1).await.len(), 0);
-    let answer = HealthClient::new(channel(vault.address)).check(ask("")).await.unwrap();
+    for token in ["", "cv1_no"] {
+        assert_eq!(watches(&from("127.0.1.5"), token, 1).await.len(), 0);
+    }
+    let token = vault.token("acme", &[Role::Reader]).await;
+    let known = watches(&from("127.0.1.1"), &token, 12).await;
+    assert_eq!(known.len(), 8, "who shows a valid token needs no place of a stranger");
+    held.extend(known);
+    let answer = HealthClient::new(from("127.0.1.1")).check(ask("")).await.unwrap();
     assert_eq!(answer.into_inner().status(), ServingStatus::Serving, "who asks once is answered");
     for watch in &mut held {
         let first = watch.message().await.unwrap().unwrap();

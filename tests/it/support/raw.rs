@@ -46,6 +46,15 @@ impl Raw {
         Self::over(stream, token.into_iter().collect()).await.unwrap()
     }
 
+    /// The same with a client that takes one byte of each answer, and no more until it has been read.
+    pub(crate) async fn connect_slow(address: SocketAddr, token: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        let (send, connection) = builder.initial_window_size(1).handshake(stream).await.unwrap();
+        let authorization = vec![format!("Bearer {token}")];
+        Self { send, connection: tokio::spawn(connection), authorization }
+    }
+
     /// The same over a stream of any kind, with any values of `authorization`.
     pub(crate) async fn over(
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -119,7 +128,8 @@ pub(crate) async fn answer(response: ResponseFuture) -> Result<Answer, h2::Error
     Ok(Answer { http: head.status, code, reason, outcome, bytes })
 }
 
-async fn read(body: &mut RecvStream) -> Result<Vec<u8>, h2::Error> {
+/// Waits for the end of its data.
+pub(crate) async fn read(body: &mut RecvStream) -> Result<Vec<u8>, h2::Error> {
     let mut data = Vec::new();
     while let Some(chunk) = body.data().await {
         let chunk = chunk?;

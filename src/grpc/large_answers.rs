@@ -1,0 +1,162 @@
+//! Large answers: lists, and what reflection says. A client that does not take them holds their memory, so that there are
+//! few at once.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::defect::{Defect, planted};
+
+/// Of one connection.
+const OF_CONNECTION: usize = 2;
+
+/// Of all connections together. An answer has at most 1 MiB.
+const OF_ALL: usize = 256;
+
+/// What HTTP/2 gets of an answer at once: what it has got is its own, and not seen here any more.
+const PIECE: usize = 16 * 1024;
+
+/// The large answers that there may still be: on one connection, or on all. All clones are one.
+#[derive(Debug, Clone)]
+pub(super) struct LargeAnswers(Arc<Semaphore>);
+
+impl LargeAnswers {
+    /// Those of a new connection.
+    pub(super) fn of_connection() -> Self {
+        Self(Arc::new(Semaphore::new(OF_CONNECTION)))
+    }
+
+    pub(super) fn of_all() -> Self {
+        Self(Arc::new(Semaphore::new(OF_ALL)))
+    }
+
+    /// Whether the answer to a call of `path` may be one. Others have at most what a resource has.
+    pub(super) fn come_from(path: &str) -> bool {
+        path.rsplit('/').next().is_some_and(|method| method.starts_with("List"))
+    }
+
+    /// One less, for as long as what is returned lives. Waits until there is one.
+    pub(super) async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        if planted(Defect::HoardedAnswers) {
+            return None;
+        }
+        // It is never closed.
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
+}
+
+/// A body in small pieces, of which the last is a single byte.
+///
+/// HTTP/2 takes a piece when the client's window has room for one byte, keeps what does not fit, and asks for the next when
+/// there is room again. So who holds a place until this body is gone holds it until the client can take all but a byte.
+pub(super) struct Pieces<B> {
+    body: B,
+    rest: Bytes,
+}
+
+impl<B> Pieces<B> {
+    pub(super) fn new(body: B) -> Self {
+        Self { body, rest: Bytes::new() }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Pieces<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let size = self.rest.len().saturating_sub(1).clamp(1, PIECE).min(self.rest.len());
+        // A copy, or each piece would keep the whole in memory.
+        let piece = Bytes::copy_from_slice(&self.rest.split_to(size));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{FutureExt as _, stream};
+    use http::HeaderMap;
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_has_two_and_all_have_two_hundred_and_fifty_six() {
+        let all = LargeAnswers::of_all();
+        let take = |own: &LargeAnswers| {
+            let (own, all) = (own.clone(), all.clone());
+            Box::pin(async move { (own.take().await, all.take().await) })
+        };
+        let first = LargeAnswers::of_connection();
+        let mut held: Vec<_> = (0..2).map(|_| take(&first).now_or_never().unwrap()).collect();
+        let mut third = take(&first);
+        assert!(third.as_mut().now_or_never().is_none());
+        for _ in 0..127 {
+            let own = LargeAnswers::of_connection();
+            held.extend((0..2).map(|_| take(&own).now_or_never().unwrap()));
+        }
+        assert_eq!(held.len(), OF_ALL);
+        let other = LargeAnswers::of_connection();
+        let mut waits = take(&other);
+        assert!(waits.as_mut().now_or_never().is_none());
+        // The deadline of a call drops it while it waits.
+        drop(third);
+        held.remove(0);
+        held.push(waits.now_or_never().expect("what is over makes room"));
+        held.clear();
+        assert_eq!([&first, &other, &all].map(|left| left.0.available_permits()), [2, 2, 256]);
+    }
+
+    #[test]
+    fn a_body_in_pieces_is_the_same_and_its_last_piece_one_byte() {
+        for size in [0, 1, 2, PIECE, PIECE + 1, PIECE + 2, 3 * PIECE + 7] {
+            let data: Bytes = (0..size).map(|n| u8::try_from(n % 251).unwrap()).collect();
+            let frames = [Frame::data(data.clone()), Frame::trailers(HeaderMap::new())];
+            let body = StreamBody::new(stream::iter(frames.map(Ok::<_, Infallible>)));
+            let mut body = Pieces::new(body);
+            let frames = std::iter::from_fn(|| body.frame().now_or_never().unwrap());
+            let frames: Vec<_> = frames.map(Result::unwrap).collect();
+            let (trailers, pieces) = frames.split_last().unwrap();
+            assert!(trailers.is_trailers());
+            let pieces: Vec<_> = pieces.iter().map(|piece| piece.data_ref().unwrap()).collect();
+            assert_eq!(pieces.iter().flat_map(|piece| piece.to_vec()).collect::<Vec<_>>(), data);
+            assert!(pieces.iter().all(|piece| piece.len() <= PIECE));
+            assert_eq!(pieces.last().map(|piece| piece.len()), Some(size.min(1)));
+        }
+    }
+
+    #[test]
+    fn only_lists_have_large_answers() {
+        for (path, large) in [
+            ("/credvault.v1.CredentialService/ListCredentials", true),
+            ("/credvault.v1.AuditService/ListAuditEntries", true),
+            ("/credvault.v1.CredentialService/GetCredential", false),
+            ("/ListService/Get", false),
+            ("", false),
+        ] {
+            assert_eq!(LargeAnswers::come_from(path), large, "{path}");
+        }
+    }
+}
