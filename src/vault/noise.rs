@@ -104,6 +104,16 @@ impl Vault {
         }
     }
 
+    /// Records that a carrier was asked in vain. Each time took an answer of theirs, or the wait for one, so there are
+    /// few; but not of what was refused before anything was sent.
+    pub(super) async fn record_failed_validation(&self, chain: Chain, entry: Entry, error: &Error) {
+        if matches!(error, Error::UpstreamAtCapacity | Error::UpstreamCircuitOpen { .. }) {
+            self.record_refusal(chain, entry).await;
+        } else {
+            self.is_recorded(chain, entry).await;
+        }
+    }
+
     /// Records once a minute what was counted, for as long as it is polled.
     pub async fn run_noise_records(&self) {
         loop {
@@ -132,6 +142,7 @@ impl Vault {
         }
     }
 
+    /// Whether a refusal is in the log now.
     async fn is_recorded(&self, chain: Chain, entry: Entry) -> bool {
         let recorded = match self.store.commit(store::Write::refusal(chain, entry.clone())).await {
             // Its account was deleted in the meantime.
@@ -141,7 +152,7 @@ impl Vault {
             recorded => recorded,
         };
         match &recorded {
-            Ok(()) | Err(store::Error::Overloaded) => {}
+            Ok(()) => {}
             Err(error) => tracing::error!(%error, "record a refusal"),
         }
         recorded.is_ok()

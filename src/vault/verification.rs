@@ -63,7 +63,8 @@ impl Vault {
             version_after: version,
             ..self.entry_of(scope, intent, &name.to_string())
         };
-        self.record_refusal(Chain::of_account(scope.account()), entry).await;
+        let chain = Chain::of_account(scope.account());
+        self.record_failed_validation(chain, entry, &error).await;
         // Only now: a caller who leaves meanwhile has been recorded.
         let Some(candidate) = rejected else { return Err(error) };
         let works_in = candidate.works_elsewhere(upstream, kind, deadline).await;

@@ -24,7 +24,8 @@ impl Vault {
                     version_after: before.token_version,
                     ..self.entry_of(scope, &Intent::default(), &before.name.to_string())
                 };
-                self.record_refusal(Chain::of_account(scope.account()), entry).await;
+                let chain = Chain::of_account(scope.account());
+                self.record_failed_validation(chain, entry, &error).await;
                 return Err(error);
             }
         };
