@@ -17,11 +17,12 @@ use crate::defect::{Defect, planted};
 use crate::store::{Identity, OpenError};
 
 /// One migration a file, applied in order and never changed once released.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("0001_foundation.sql"),
     include_str!("0002_verifications.sql"),
     include_str!("0003_access.sql"),
     include_str!("0004_lists.sql"),
+    include_str!("0005_no_tombstones.sql"),
 ];
 
 /// Below it, two connections in WAL mode can lose committed writes (sqlite.org/wal.html#walresetbug).

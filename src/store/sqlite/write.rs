@@ -57,7 +57,8 @@ fn still_open(connection: &Connection, write: &Write) -> Result<(), Error> {
         return Ok(());
     }
     let (owner, chain) = (write.account, write.chain.uid());
-    for uid in [owner, chain].into_iter().filter(|uid| *uid != Uid::ZERO) {
+    let further = (chain != owner).then_some(chain);
+    for uid in [Some(owner), further].into_iter().flatten().filter(|uid| *uid != Uid::ZERO) {
         let disabled: Option<bool> = connection
             .prepare_cached("SELECT disabled FROM account WHERE uid = ?1")?
             .query_row([uid.as_bytes()], |row| row.get(0))
@@ -163,6 +164,7 @@ fn insert_credential(
     )
 }
 
+/// The version before is destroyed with it: nothing is left of its ciphertext, and the audit entry says what it was.
 fn replace_credential(
     connection: &Connection,
     account: Uid,
@@ -170,19 +172,6 @@ fn replace_credential(
     new: &StoredCredential,
 ) -> Result<(), Error> {
     let StoredCredential { credential, password } = new;
-    execute(
-        connection,
-        "INSERT INTO secret_version (resource, version, state, create_time, destroy_time)
-         SELECT uid, version, 'destroyed', rotate_time, ?4 FROM credential
-         WHERE account = ?1 AND id = ?2 AND revision = ?3 AND version <> ?5",
-        params![
-            account.as_bytes(),
-            credential.name.id.as_str(),
-            number(expect)?,
-            credential.rotate_time.as_microsecond(),
-            number(credential.version)?,
-        ],
-    )?;
     let rows = execute(
         connection,
         "UPDATE credential SET enabled = ?5, description = ?6, labels = ?7, version = ?8, revision = ?9,
@@ -242,6 +231,7 @@ fn insert_provider(
     verifications::append_history(connection, provider)
 }
 
+/// The token before is destroyed with it, as in [`replace_credential`].
 fn replace_provider(
     connection: &Connection,
     account: Uid,
@@ -249,19 +239,6 @@ fn replace_provider(
     new: &StoredProvider,
 ) -> Result<(), Error> {
     let StoredProvider { provider, token } = new;
-    execute(
-        connection,
-        "INSERT INTO secret_version (resource, version, state, create_time, destroy_time)
-         SELECT uid, token_version, 'destroyed', token_update_time, ?4 FROM provider
-         WHERE account = ?1 AND id = ?2 AND revision = ?3 AND token_version <> ?5",
-        params![
-            account.as_bytes(),
-            provider.name.id.as_str(),
-            number(expect)?,
-            provider.token_update_time.as_microsecond(),
-            number(provider.token_version)?,
-        ],
-    )?;
     // One of meanwhile is newer than the one that this change was made from.
     let before: Option<(i64, String)> = connection
         .prepare_cached("SELECT token_version, kind FROM provider WHERE account = ?1 AND id = ?2")?

@@ -9,8 +9,9 @@ use crate::providers::{SID, TOKEN, TOKEN_2, create_provider, display_name};
 use crate::support::database::alter;
 use crate::support::{Clients, TestVault, channel};
 
-/// Takes back what 0004, 0003 and 0002 changed, and what the first version did not write.
+/// Takes back what 0005 to 0002 changed, and what the first version did not write.
 const AS_BEFORE: &str = "
+    INSERT INTO secret_version SELECT uid, 0, 'destroyed', NULL, 0, NULL, 0 FROM provider;
     DROP INDEX credential_by_realm;
     DROP INDEX credential_by_username;
     DROP INDEX credential_disabled;
@@ -39,6 +40,7 @@ async fn a_provider_of_the_first_version_is_verified_like_any_other() {
     let old = acme.create_provider(create_provider("main")).await.unwrap();
     let token = vault.token("acme", &[Role::AccountAdmin]).await;
     let vault = vault.restart_after(|database| alter(database, AS_BEFORE)).await;
+    assert_eq!(vault.column::<i64>("SELECT count(*) FROM secret_version"), [0]);
     // A token of before opens what it opened, and belongs to its account.
     let acme = Clients::new(&channel(vault.address), &token);
     let tokens = ListApiTokensRequest { parent: "accounts/acme".to_owned(), ..Default::default() };
