@@ -126,7 +126,7 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(self, stop: &Receiver<oneshot::Sender<bool>>) {
+    fn run(mut self, stop: &Receiver<oneshot::Sender<bool>>) {
         let mut oldest: Option<Instant> = None;
         loop {
             match stop.recv_timeout(TICK) {
@@ -156,19 +156,37 @@ impl Thread {
             } else if size >= TRUNCATE_FROM {
                 self.truncate();
             } else if size >= PASSIVE_FROM {
-                self.checkpoint(Checkpoint::Passive);
+                self.pass();
             }
         }
     }
 
-    /// Cuts the log to zero. Most of the work is done before, while commits go on.
-    fn truncate(&self) -> bool {
-        self.checkpoint(Checkpoint::Passive);
-        self.checkpoint(Checkpoint::Truncate)
+    /// Moves what is committed into the main file while commits go on, on a thread that has the processor when nobody
+    /// else wants it: a second's changes are many milliseconds of copying, which callers would wait for.
+    fn pass(&mut self) {
+        let (connection, readers) = (&mut self.connection, &*self.readers);
+        thread::scope(|scope| {
+            let pass =
+                thread::Builder::new().name("store-pass".into()).spawn_scoped(scope, move || {
+                    rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19).ok();
+                    checkpoint(connection, readers, Checkpoint::Passive);
+                });
+            if let Err(error) = pass {
+                // Then the truncation has all the work.
+                tracing::warn!(%error, "start a thread that checkpoints the store");
+            }
+        });
+    }
+
+    /// Cuts the log to zero. Most of the work is done before, while commits go on; then most of what came meanwhile.
+    fn truncate(&mut self) -> bool {
+        self.pass();
+        self.pass();
+        checkpoint(&self.connection, &self.readers, Checkpoint::Truncate)
     }
 
     /// Cuts the log to zero and sweeps the file.
-    fn clean(&self) -> bool {
+    fn clean(&mut self) -> bool {
         if planted(Defect::KeepRemnants) {
             return true;
         }
@@ -188,26 +206,26 @@ impl Thread {
             }
         }
     }
+}
 
-    /// Whether the checkpoint reached its end.
-    fn checkpoint(&self, mode: Checkpoint) -> bool {
-        let sql = match mode {
-            Checkpoint::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
-            Checkpoint::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
-        };
-        let _let_go = self.readers.let_go();
-        match self.connection.query_row(sql, [], |row| row.get::<_, bool>(0)) {
-            Ok(busy) => {
-                let end = if busy { CheckpointEnd::Busy } else { CheckpointEnd::Done };
-                metrics::checkpoint(mode, end);
-                !busy
-            }
-            Err(error) => {
-                metrics::checkpoint(mode, CheckpointEnd::Failed);
-                tracing::warn!(%error, ?mode, "checkpoint the store");
-                files::exit_after_failed_fsync(&error);
-                false
-            }
+/// Whether the checkpoint reached its end.
+fn checkpoint(connection: &Connection, readers: &Readers, mode: Checkpoint) -> bool {
+    let sql = match mode {
+        Checkpoint::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+        Checkpoint::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+    };
+    let _let_go = readers.let_go();
+    match connection.query_row(sql, [], |row| row.get::<_, bool>(0)) {
+        Ok(busy) => {
+            let end = if busy { CheckpointEnd::Busy } else { CheckpointEnd::Done };
+            metrics::checkpoint(mode, end);
+            !busy
+        }
+        Err(error) => {
+            metrics::checkpoint(mode, CheckpointEnd::Failed);
+            tracing::warn!(%error, ?mode, "checkpoint the store");
+            files::exit_after_failed_fsync(&error);
+            false
         }
     }
 }
