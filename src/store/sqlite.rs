@@ -30,6 +30,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, InterruptHandle};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::{
@@ -114,6 +115,7 @@ impl SqliteStore {
             commits,
             known: Arc::clone(&known),
             room,
+            runtime: Handle::current(),
         };
         let writer = Writer::start(writing, beside)?;
         let genuine = Genuine::default();

@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, ffi};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::checkpoint::Notes;
@@ -56,6 +57,7 @@ pub(super) struct Beside {
     pub(super) commits: Commits,
     pub(super) known: Arc<Known>,
     pub(super) room: Room,
+    pub(super) runtime: Handle,
 }
 
 /// The way to the writer thread.
@@ -183,9 +185,12 @@ fn commit(connection: &Connection, mut jobs: Vec<Job>, beside: &Beside) {
             if results.iter().any(|result| matches!(result, Err(Error::Full(_)))) {
                 beside.room.is_full();
             }
-            for (job, result) in jobs.into_iter().zip(results) {
-                job.answer.send(result).ok();
-            }
+            // By one task, so that all callers go on together: one by one, each would be woken, answer and sleep again.
+            beside.runtime.spawn(async move {
+                for (job, result) in jobs.into_iter().zip(results) {
+                    job.answer.send(result).ok();
+                }
+            });
         }
         Err(error) => {
             tracing::error!(%error, jobs = jobs.len(), "commit a batch");
