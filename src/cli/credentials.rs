@@ -278,21 +278,29 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
         reason: args.change.reason,
     };
     let answer = connection.ask(request, NO_ACCOUNT).await?;
+    let name = answer.credential.as_ref().map_or("", |credential| &credential.name);
     if output == Output::Json {
-        return render::one(output, &answer, answer.credential.as_ref());
+        let json = render::json(&answer)?;
+        return if answer.issued.is_some() { secrets::show(json, &lost(name)) } else { say(json) };
     }
-    let name = answer.credential.map(|credential| credential.name).unwrap_or_default();
-    issued(&name, answer.issued, place)
+    issued(name, answer.issued.as_ref(), place)
+}
+
+/// What helps when a password reached nobody.
+fn lost(name: &str) -> String {
+    let name = harmless(name);
+    format!("The password of {name} is lost: rotate again, `credvault credentials rotate {name}`")
 }
 
 /// Hands out what was issued: nothing, where callers bring their own.
-fn issued(name: &str, issued: Option<IssuedSecret>, place: secrets::Place) -> anyhow::Result<()> {
+fn issued(name: &str, issued: Option<&IssuedSecret>, place: secrets::Place) -> anyhow::Result<()> {
+    let lost = lost(name);
     let name = harmless(name);
     let Some(issued) = issued else {
         note(format_args!("{name}: with the password that you brought"));
         return Ok(());
     };
-    place.put(&issued.password)?;
+    place.put(&issued.password, &lost)?;
     note(format_args!("{name}: version {}; its password is not shown again", issued.version));
     Ok(())
 }
@@ -391,11 +399,11 @@ async fn rotate(args: RotateArgs) -> anyhow::Result<()> {
         reason: args.change.reason,
     };
     let answer = connection.ask(request, NOT_FOUND).await?;
+    let name = answer.credential.as_ref().map_or("", |credential| &credential.name);
     if output == Output::Json {
-        return render::one(output, &answer, answer.credential.as_ref());
+        return secrets::show(render::json(&answer)?, &lost(name));
     }
-    let name = answer.credential.map(|credential| credential.name).unwrap_or_default();
-    issued(&name, answer.issued, place)
+    issued(name, answer.issued.as_ref(), place)
 }
 
 async fn delete(args: DeleteArgs) -> anyhow::Result<()> {
@@ -434,9 +442,9 @@ async fn verify_digest(args: VerifyDigestArgs) -> anyhow::Result<ExitCode> {
     if output == Output::Json {
         render::one(output, &answer, Some(&answer))?;
     } else if answer.valid {
-        say(format_args!("right: {}, version {}", harmless(&answer.credential), answer.version));
+        say(format_args!("right: {}, version {}", harmless(&answer.credential), answer.version))?;
     } else {
-        say("wrong");
+        say("wrong")?;
     }
     Ok(if answer.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -44,8 +44,7 @@ Next, as this user:
                       take calls",
         settings.store,
         key_file.path().display(),
-    ));
-    Ok(())
+    ))
 }
 
 /// The options that the next commands need as well; the environment stays as it is.

@@ -1,9 +1,9 @@
 //! `credvault credentials`, as people and scripts run it: what it prints, where passwords go, and how it ends.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use credvault::access::Role;
 
@@ -104,6 +104,35 @@ async fn a_password_is_printed_by_the_command_that_issues_it_and_by_no_other() {
     let failed = desk.run("rotate desk-1 --out none.password");
     failed.says(1, &["NOT_FOUND"]);
     assert!(!desk.dir.path().join("none.password").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_cannot_be_written_is_said_to_be_lost() {
+    let desk = Desk::start().await;
+    desk.run(&create("")).says(0, &[]);
+    let into = |out: Stdio, words: &str| {
+        let mut command = desk.command(words);
+        Ran::from(command.stdout(out).stderr(Stdio::piped()).output().unwrap())
+    };
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    // Nobody reads it.
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
+    for out in [full(), closed()] {
+        let ran = into(out, "rotate desk-1");
+        ran.says(1, &["cannot write", "is lost: rotate again, `credvault credentials rotate"]);
+        assert!(!ran.err.contains("not shown again"), "{ran:?}");
+    }
+    for out in [full(), closed()] {
+        into(out, "rotate desk-1 --output json").says(1, &["is lost: rotate again"]);
+    }
+    into(full(), "get desk-1").says(1, &["cannot write the answer", "os error 28"]);
+    into(closed(), "get desk-1").says(0, &[]);
+    let mut token = credvault(["tokens", "create", "--role", "reader", "--account", "acme"]);
+    token.env("CREDVAULT_ADDRESS", desk.vault.address.to_string());
+    token.env("CREDVAULT_TOKEN", &desk.token).stdout(full());
+    Ran::from(token.output().unwrap())
+        .says(1, &["The token is lost: end it with `credvault tokens revoke accounts/acme/"]);
+    desk.run("get desk-1").says(0, &["version", "5"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

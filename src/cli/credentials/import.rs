@@ -159,7 +159,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             "created": created, "before": done.count(), "failed": failed,
             "finished": !has_stopped.get(),
         });
-        say(told);
+        say(told)?;
     }
     note(format_args!("{created} credentials created in {parent}, {failed} lines failed"));
     if let Some(error) = hopeless {
