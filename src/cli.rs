@@ -43,7 +43,7 @@ Exit status:
   0  it is done, and what was asked for is so
   1  it failed, or the answer is no: a check that failed, a wrong digest, a broken chain, a line
      that could not be imported
-  2  the command line is wrong, or a command that checks or imports could not ask, or not to the end
+  2  the command line cannot be read, or a command that checks or imports could not ask, or not to the end
 
 Options are also environment variables (shown beside them) and keys of a file: see README.md.";
 

@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use clap::ValueEnum;
 
 use super::terminal::harmless;
 use crate::access::ACTIONS;
 use crate::config::{ClientOptions, ClientSettings};
 use crate::grpc::client::{CallError, Client, Identity, Rpc};
+use crate::name::ResourceId;
 
 /// Options of every client command.
 #[derive(Debug, Clone, clap::Args)]
@@ -160,6 +161,12 @@ impl Connection {
         if id.contains('/') {
             return Ok(id.to_owned());
         }
+        if let Err(rule) = ResourceId::parse(id) {
+            bail!(
+                "the id {} {rule}; `credvault {collection} list` shows which there are",
+                harmless(id)
+            );
+        }
         Ok(format!("{}/{collection}/{id}", self.account()?))
     }
 
@@ -221,6 +228,11 @@ impl Connection {
             "NOT_FOUND" => not_found.to_owned(),
             "ACCOUNT_DISABLED" => {
                 format!("`credvault accounts enable {account}` opens it, typed by an operator")
+            }
+            "ALREADY_EXISTS" if R::PATH.ends_with("/CreateCredential") => {
+                "`credvault credentials list --realm REALM --username-prefix NAME` shows who has the username, and \
+                 `credvault credentials get ID` who has the id"
+                    .to_owned()
             }
             "LAST_ADMIN" => format!("{} makes another", create("account-admin")),
             "LAST_OPERATOR" => format!("{} makes another", create("operator")),

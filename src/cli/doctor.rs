@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::client::Output;
+use super::init::options_again;
 use super::terminal::{Line, Span, harmless_json, is_watched};
 use super::{note, say};
 use crate::clock::SystemClock;
@@ -59,12 +60,17 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         bar.set_position(done);
     };
     let deep: Option<doctor::Progress<'_>> = if args.deep { Some(&mut tell) } else { None };
+    let same = options_again(&args.options.store);
     let findings = match args.options.resolve() {
         Err(refusal) => Ok(vec![Finding::of_refusal("settings", &format!("{refusal:#}"))]),
         Ok(settings) => doctor::examine(&settings, &Surroundings::read(), &SystemClock, deep).await,
     };
     bar.finish_and_clear();
-    show(&findings?, args.output)
+    let mut findings = findings?;
+    for finding in &mut findings {
+        finding.mend = finding.mend.replace(" --local", &format!(" --local{same}"));
+    }
+    show(&findings, args.output)
 }
 
 fn show(findings: &[Finding], output: Output) -> anyhow::Result<ExitCode> {

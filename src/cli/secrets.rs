@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{IsTerminal as _, Write as _, stdin};
+use std::io::{IsTerminal as _, Read as _, Write as _, stdin};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 
 use super::terminal::harmless;
-use super::{note, print, quoted};
+use super::{Signals, note, print, quoted};
 use crate::config::secret_in;
 
 /// Shorter ones, and those of one kind of character, are told to be weak.
@@ -86,16 +86,21 @@ pub(super) fn read(file: &Path, what: &str) -> anyhow::Result<String> {
     let secret = if file != Path::new("-") {
         secret_in(file)?.expose().to_owned()
     } else if stdin().is_terminal() {
+        // Ctrl-C ends the prompt and not the process, which must first bring the echo back.
+        let _signals = Signals::listen()?;
         rpassword::prompt_password(format!("{what}: "))
             .with_context(|| format!("cannot ask for the {what}"))?
     } else {
-        let mut line = String::new();
-        stdin().read_line(&mut line).with_context(|| format!("cannot read the {what}"))?;
-        line.truncate(line.trim_end_matches(['\r', '\n']).len());
-        line
+        let mut piped = String::new();
+        stdin().read_to_string(&mut piped).with_context(|| format!("cannot read the {what}"))?;
+        piped.truncate(piped.trim_end_matches(['\r', '\n']).len());
+        piped
     };
     if secret.is_empty() {
         bail!("the {what} is empty; type it, pipe it in, or name a file with it");
+    }
+    if secret.contains('\n') {
+        bail!("the {what} has more than one line; give it alone");
     }
     Ok(secret)
 }

@@ -163,6 +163,11 @@ async fn a_password_of_ones_own_comes_from_a_file_or_a_pipe_and_never_shows() {
     assert!(!bad.err.contains("bad\"password"), "{bad:?}");
     Ran::with_input(desk.command("update desk-1 --password-file -"), "")
         .says(1, &["password is empty"]);
+    Ran::with_input(desk.command("update desk-1 --password-file -"), "one-line-1\ntwo-lines-2\n")
+        .says(1, &["password has more than one line"]);
+    desk.write("two.password", "one-line-1\ntwo-lines-2\n", 0o600);
+    desk.run("update desk-1 --password-file two.password")
+        .says(1, &["password has more than one line"]);
     desk.run("update desk-1 --password-file missing").says(1, &["missing"]);
     let both = desk.run(&create(" --password-file own.password --password-length 20"));
     both.says(2, &["cannot be used with"]);
@@ -208,9 +213,14 @@ async fn an_update_changes_what_it_names_and_a_list_finds_it() {
         );
     }
     desk.run("list --realm nowhere").says(0, &["No credential is like that"]);
-    desk.run("list --rotated-before yesterday").says(2, &["--rotated-before"]);
+    desk.run("list --rotated-before yesterday")
+        .says(2, &["--rotated-before", "write a time such as 2026-01-31T00:00:00Z"]);
     desk.run("list --label berlin").says(2, &["write KEY=VALUE"]);
-    desk.run(&create("")).says(1, &["ALREADY_EXISTS"]);
+    desk.run(&create("")).says(1, &["ALREADY_EXISTS", "--realm REALM --username-prefix NAME`"]);
+    for odd in ["d1", "1001", "Desk-1"] {
+        desk.run(&format!("get {odd}"))
+            .says(1, &["3 to 63 characters", "`credvault credentials list`", odd]);
+    }
     desk.run(&create(" --request-id 7")).says(1, &["INVALID_FIELD", "request_id"]);
 }
 
