@@ -198,8 +198,9 @@ async fn create_beside(args: CreateArgs) -> anyhow::Result<()> {
 
 /// Says what a new token is.
 fn made(name: &str, roles: &[String], days: u16) {
+    let plural = if days == 1 { "" } else { "s" };
     note(format_args!(
-        "{name} with {}, good for {days} days; it is not shown again",
+        "{name} with {}, good for {days} day{plural}; it is not shown again",
         roles.join(", ")
     ));
 }

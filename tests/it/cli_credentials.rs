@@ -125,6 +125,16 @@ async fn a_password_that_cannot_be_written_is_said_to_be_lost() {
     for out in [full(), closed()] {
         into(out, "rotate desk-1 --output json").says(1, &["is lost: rotate again"]);
     }
+    // A disk that takes nothing: the password goes where it can be read.
+    let mut no_room = Command::new("sh");
+    no_room.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\""]);
+    let rotate = desk.command("rotate desk-1 --out new.password");
+    no_room.arg(rotate.get_program()).args(rotate.get_args()).current_dir(desk.dir.path());
+    no_room.envs(rotate.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = Ran::from(no_room.output().unwrap());
+    ran.says(1, &["stands on standard output, since new.password cannot be written"]);
+    assert_eq!(desk.takes(ran.out.trim()), 0);
+    assert!(!desk.dir.path().join("new.password").exists(), "no empty file is left");
     into(full(), "get desk-1").says(1, &["cannot write the answer", "os error 28"]);
     into(closed(), "get desk-1").says(0, &[]);
     let mut token = credvault(["tokens", "create", "--role", "reader", "--account", "acme"]);
@@ -132,7 +142,7 @@ async fn a_password_that_cannot_be_written_is_said_to_be_lost() {
     token.env("CREDVAULT_TOKEN", &desk.token).stdout(full());
     Ran::from(token.output().unwrap())
         .says(1, &["The token is lost: end it with `credvault tokens revoke accounts/acme/"]);
-    desk.run("get desk-1").says(0, &["version", "5"]);
+    desk.run("get desk-1").says(0, &["version", "6"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
