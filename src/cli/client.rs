@@ -234,6 +234,8 @@ impl Connection {
                  `credvault credentials get ID` who has the id"
                     .to_owned()
             }
+            "DEADLINE_EXCEEDED" => may_be_done(R::PATH)
+                .map_or("Try again".to_owned(), |look| format!("It may be done: {look}")),
             "LAST_ADMIN" => format!("{} makes another", create("account-admin")),
             "LAST_OPERATOR" => format!("{} makes another", create("operator")),
             _ => match retry_after {

@@ -214,8 +214,8 @@ struct DeleteArgs {
 #[command(after_help = "\
 Example:
   credvault credentials verify-digest --username desk-1 --realm sip.example.com --method REGISTER \\
-    --uri sip:sip.example.com --nonce 84f1c1ae6cbe5ua9c8e88dfa3ecm3459 \\
-    --response 9e4fb7d2a3c01f6586e2d0b1c7a95348 --source 192.0.2.7")]
+    --uri sip:sip.example.com --nonce 84f1c1ae6cbe5aa9c8e88dfa3ecb3459 \\
+    --response 799035e299fe2842b120e26aa4d4ee12 --source 192.0.2.7")]
 struct VerifyDigestArgs {
     /// Who the phone says it is
     #[arg(long)]

@@ -149,7 +149,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         progress.step();
     }
     progress.end();
-    out.close(!has_stopped.get())?;
     failures.sort_unstable();
     let failed = failures.len();
     // A person is told some; a file or a program, all.
@@ -160,6 +159,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if failed > shown {
         note(format_args!("… and {} more; 2> FILE tells all", failed - shown));
     }
+    out.close(!has_stopped.get())?;
     if output == Output::Json {
         let told = json!({
             "created": created, "before": before, "failed": failed,
