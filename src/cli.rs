@@ -17,10 +17,11 @@ mod terminal;
 mod tokens;
 
 use std::fmt;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -42,7 +43,7 @@ Exit status:
   0  it is done, and what was asked for is so
   1  it failed, or the answer is no: a check that failed, a wrong digest, a broken chain, a line
      that could not be imported
-  2  the command line is wrong, or a command that checks or imports could not ask, or not to the end
+  2  the command line cannot be read, or a command that checks or imports could not ask, or not to the end
 
 Options are also environment variables (shown beside them) and keys of a file: see README.md.";
 
@@ -88,10 +89,10 @@ pub fn run() -> ExitCode {
                 match command {
                     Command::Accounts(args) => return accounts::run(args).await,
                     Command::Audit(args) => return audit::run(args).await,
-                    Command::Completions(args) => completions::run(args),
+                    Command::Completions(args) => completions::run(args)?,
                     Command::Credentials(args) => return credentials::run(args).await,
                     Command::Dev(args) => dev::run(args).await?,
-                    Command::Doctor(args) => return Ok(doctor::run(args).await),
+                    Command::Doctor(args) => return Ok(or_not_asked(doctor::run(args).await)),
                     Command::Init(args) => init::run(args)?,
                     Command::Providers(args) => return providers::run(args).await,
                     Command::Roles(args) => return roles::run(args).await,
@@ -124,9 +125,20 @@ fn report(error: &anyhow::Error) {
     note(format_args!("{style}error:{style:#} {error:#}"));
 }
 
-/// Prints for people; a closed pipe is not an error worth a word.
-fn say(text: impl fmt::Display) {
-    writeln!(anstream::stdout(), "{text}").ok();
+/// Prints an answer. Whoever closed the pipe has read enough; any other answer that is not written is an error.
+fn say(text: impl fmt::Display) -> anyhow::Result<()> {
+    match print(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write the answer to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn print(text: impl fmt::Display) -> io::Result<()> {
+    let mut out = anstream::stdout();
+    writeln!(out, "{text}")?;
+    out.flush()
 }
 
 /// Prints beside the answer, so that a script can take the answer alone.

@@ -79,7 +79,7 @@ const FENCES: &[(&str, &str)] = &[
     ("hkdf", "crypto"),
     ("hmac", "crypto"),
     ("rand", "crypto"),
-    ("sha2", "crypto digest audit access::api_token"),
+    ("sha2", "crypto digest audit access::api_token cli::credentials::import"),
     ("md5", "digest"),
     ("reqwest", "upstream::http*"),
     ("rustls", "upstream::http* server::tls"),

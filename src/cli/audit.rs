@@ -2,19 +2,24 @@
 
 mod verify;
 
+use std::collections::VecDeque;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::client::{NO_ACCOUNT, Options, Whose};
+use super::client::{Connection, NO_ACCOUNT, Options, Whose};
+use super::terminal::harmless;
 use super::{note, or_not_asked, render};
-use crate::grpc::proto::{AuditFilter, ListAuditEntriesRequest, ListAuditEntriesResponse};
+use crate::grpc::proto::{
+    AuditEntry, AuditFilter, ListAuditEntriesRequest, ListAuditEntriesResponse,
+};
 
 /// Read the audit log, and check that nothing in it was changed
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   credvault audit list
+  credvault audit list --last 20
   credvault audit list --resource accounts/acme/credentials/desk-1
   credvault audit verify --account acme
   credvault audit list --vault           what operators did, and refusals of strangers")]
@@ -38,6 +43,9 @@ struct ListArgs {
     /// How many at the most; 0: all
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: usize,
+    /// Only the newest; all are read to get there
+    #[arg(long, value_name = "N", conflicts_with = "limit")]
+    last: Option<usize>,
     #[command(flatten)]
     whose: Whose,
     #[command(flatten)]
@@ -61,6 +69,22 @@ fn page(parent: &str, resource: &str, page_token: String) -> ListAuditEntriesReq
     }
 }
 
+/// The last entries of all, without holding more.
+async fn newest(
+    connection: &Connection,
+    request: impl FnMut(String) -> ListAuditEntriesRequest,
+    most: usize,
+) -> anyhow::Result<Vec<AuditEntry>> {
+    let mut newest = VecDeque::new();
+    let take = |page: ListAuditEntriesResponse| {
+        newest.extend(page.entries);
+        newest.drain(..newest.len().saturating_sub(most));
+        page.next_page_token
+    };
+    connection.pages(request, take, NO_ACCOUNT).await?;
+    Ok(newest.into())
+}
+
 async fn list(args: ListArgs) -> anyhow::Result<()> {
     let output = args.options.output;
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
@@ -68,11 +92,21 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
     let parent = connection.parent()?;
     let request = |token| page(&parent, &args.resource, token);
     let open = |page: ListAuditEntriesResponse| (page.entries, page.next_page_token);
-    let (entries, is_cut) = connection.list(request, open, limit, NO_ACCOUNT).await?;
+    let (entries, is_cut) = match args.last {
+        Some(last) => (newest(&connection, request, last).await?, false),
+        None => connection.list(request, open, limit, NO_ACCOUNT).await?,
+    };
     let answer = ListAuditEntriesResponse { entries, ..ListAuditEntriesResponse::default() };
     let columns =
         ["sequence", "time", "principal", "method", "resource", "outcome", "detail", "reason"];
-    let nothing = format!("Nothing has happened in {parent} yet.");
+    let nothing = if args.resource.is_empty() {
+        format!("Nothing has happened in {parent} yet.")
+    } else {
+        format!(
+            "Nothing in {parent} is about {}. The whole name is needed, such as {parent}/credentials/desk-1.",
+            harmless(&args.resource)
+        )
+    };
     render::list(output, &answer, &answer.entries, &columns, &nothing)?;
     if is_cut {
         note(format_args!("There are more than {limit}; --limit 0 lists all."));

@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use clap::ValueEnum;
 
 use super::terminal::harmless;
 use crate::access::ACTIONS;
 use crate::config::{ClientOptions, ClientSettings};
 use crate::grpc::client::{CallError, Client, Identity, Rpc};
+use crate::name::ResourceId;
 
 /// Options of every client command.
 #[derive(Debug, Clone, clap::Args)]
@@ -160,6 +161,12 @@ impl Connection {
         if id.contains('/') {
             return Ok(id.to_owned());
         }
+        if let Err(rule) = ResourceId::parse(id) {
+            bail!(
+                "the id {} {rule}; `credvault {collection} list` shows which there are",
+                harmless(id)
+            );
+        }
         Ok(format!("{}/{collection}/{id}", self.account()?))
     }
 
@@ -173,14 +180,30 @@ impl Connection {
         let ClientSettings { address, account, .. } = &self.settings;
         let (reason, retry_after) = match error {
             CallError::NoAnswer(problem) => {
-                let vouches = if address.starts_with("https:") {
-                    "; --ca-file names who vouches for it"
-                } else {
-                    ""
-                };
                 return anyhow!(
                     "no vault answers at {address}: {}\nIs it running? `credvault dev` or `credvault serve` \
-                     starts one; --address names another place{vouches}",
+                     starts one; --address names another place",
+                    harmless(problem)
+                );
+            }
+            CallError::NoHandshake(problem) => {
+                return anyhow!(
+                    "no TLS connection to {address} came about: {}",
+                    in_plain_words(&harmless(problem))
+                );
+            }
+            CallError::Lost(problem) => {
+                let done = may_be_done(R::PATH)
+                    .map_or(String::new(), |look| format!("\nIt may be done all the same: {look}"));
+                let hint = if self.settings.identity.is_some() {
+                    "\nA vault that does not take the certificate of --client-cert-file ends so"
+                } else if address.starts_with("https:") || address.starts_with("unix:") {
+                    ""
+                } else {
+                    "\nIf it takes calls by TLS, write https://HOST:PORT"
+                };
+                return anyhow!(
+                    "something is at {address}, and its answer is lost or none of a vault: {}{done}{hint}",
                     harmless(problem)
                 );
             }
@@ -206,6 +229,13 @@ impl Connection {
             "ACCOUNT_DISABLED" => {
                 format!("`credvault accounts enable {account}` opens it, typed by an operator")
             }
+            "ALREADY_EXISTS" if R::PATH.ends_with("/CreateCredential") => {
+                "`credvault credentials list --realm REALM --username-prefix NAME` shows who has the username, and \
+                 `credvault credentials get ID` who has the id"
+                    .to_owned()
+            }
+            "DEADLINE_EXCEEDED" => may_be_done(R::PATH)
+                .map_or("Try again".to_owned(), |look| format!("It may be done: {look}")),
             "LAST_ADMIN" => format!("{} makes another", create("account-admin")),
             "LAST_OPERATOR" => format!("{} makes another", create("operator")),
             _ => match retry_after {
@@ -224,6 +254,54 @@ fn role_for(path: &str) -> &'static str {
     found.and_then(|(_, roles)| roles.first()).map_or("account-admin", |role| role.as_str())
 }
 
+/// What to look at when the answer of a call that changes something was lost.
+fn may_be_done(path: &str) -> Option<&'static str> {
+    let method = path.rsplit('/').next().unwrap_or_default();
+    if ["Get", "List", "Verify"].iter().any(|reads| method.starts_with(reads)) {
+        return None;
+    }
+    Some(match method {
+        "CreateCredential" => {
+            "`credvault credentials list` shows it, and `credvault credentials rotate ID` gives it a password"
+        }
+        "RotateCredential" => {
+            "`credvault credentials get ID` shows its version; rotate it again for a password"
+        }
+        "CreateApiToken" => {
+            "`credvault tokens list` shows it; revoke it, since nobody has the token, and make another"
+        }
+        method if method.ends_with("Credential") => "look with `credvault credentials list`",
+        method if method.ends_with("ApiToken") => "look with `credvault tokens list`",
+        method if method.ends_with("RoleBinding") => "look with `credvault roles list`",
+        method if method.ends_with("Account") => "look with `credvault accounts list`",
+        _ => "look with `credvault providers list`",
+    })
+}
+
+/// Why no TLS connection came about, and what helps.
+fn in_plain_words(problem: &str) -> String {
+    let means = [
+        (
+            "CaUsedAsEndEntity",
+            "its certificate is that of an authority; it needs one of its own, signed by that",
+        ),
+        ("BadSignature", "whom you trust did not sign its certificate; --ca-file names who did"),
+        (
+            "UnknownIssuer",
+            "nobody who is trusted here vouches for its certificate; --ca-file names who does",
+        ),
+        (
+            "not valid for name",
+            "its certificate is for another name; call it by that one with --address",
+        ),
+        ("Expired", "its certificate has expired; renew it"),
+        ("fatal alert", "it does not take the certificate of --client-cert-file, or wants one"),
+        ("InvalidContentType", "it takes calls without TLS; leave out https://"),
+    ];
+    let found = means.iter().find(|(word, _)| problem.contains(word));
+    found.map_or(problem.to_owned(), |(_, means)| format!("{means} ({problem})"))
+}
+
 /// A refusal in one line.
 pub(super) fn refused(message: &str, reason: &str) -> String {
     format!("{} ({})", harmless(message), harmless(reason))
@@ -232,7 +310,12 @@ pub(super) fn refused(message: &str, reason: &str) -> String {
 /// An error in one line, without advice.
 pub(super) fn told(error: &CallError) -> String {
     match error {
-        CallError::NoAnswer(problem) => format!("no vault answers: {}", harmless(problem)),
+        CallError::NoAnswer(problem) | CallError::NoHandshake(problem) => {
+            format!("no vault answers: {}", harmless(problem))
+        }
+        CallError::Lost(problem) => {
+            format!("the answer is lost or none of a vault: {}", harmless(problem))
+        }
         CallError::Refused { reason, message, .. } => refused(message, reason),
     }
 }

@@ -1,7 +1,5 @@
 //! `credvault completions`: scripts that complete commands and options in a shell.
 
-use std::io::Write as _;
-
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
@@ -16,10 +14,9 @@ pub(super) struct Args {
     shell: Shell,
 }
 
-pub(super) fn run(args: Args) {
+pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let mut script = Vec::new();
     let mut command = super::Cli::command();
     clap_complete::generate(args.shell, &mut command, "credvault", &mut script);
-    // A closed pipe is not an error worth a word.
-    std::io::stdout().write_all(&script).ok();
+    super::say(String::from_utf8_lossy(&script).trim_end())
 }

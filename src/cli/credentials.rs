@@ -119,7 +119,7 @@ struct ListArgs {
     #[arg(long, value_name = "BOOL")]
     enabled: Option<bool>,
     /// Only those whose password is older, such as 2026-01-31T00:00:00Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     rotated_before: Option<Timestamp>,
     /// How many at the most; 0: all
     #[arg(long, value_name = "N", default_value_t = 1000)]
@@ -211,26 +211,40 @@ struct DeleteArgs {
 /// The values are those of the phone's Authorization header (RFC 3261 §22, RFC 7616). Exit status: 0 if the response is
 /// right; 1 if it is not; 2 if the vault could not be asked.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  credvault credentials verify-digest --username desk-1 --realm sip.example.com --method REGISTER \\
+    --uri sip:sip.example.com --nonce 84f1c1ae6cbe5aa9c8e88dfa3ecb3459 \\
+    --response 799035e299fe2842b120e26aa4d4ee12 --source 192.0.2.7")]
 struct VerifyDigestArgs {
+    /// Who the phone says it is
     #[arg(long)]
     username: String,
+    /// The realm of the challenge
     #[arg(long)]
     realm: String,
     /// The SIP method, such as REGISTER
     #[arg(long)]
     method: String,
+    /// The digest URI, as the header has it, such as sip:sip.example.com
     #[arg(long)]
     uri: String,
+    /// The nonce of the challenge; whether it is a good one is for you to know
     #[arg(long)]
     nonce: String,
+    /// What the phone computed: 32 hexadecimal digits, or 64 with SHA-256
     #[arg(long)]
     response: String,
+    /// MD5 or SHA-256 [default: MD5]
     #[arg(long, default_value = "", hide_default_value = true)]
     algorithm: String,
+    /// The quality of protection: auth, or nothing where the header has none
     #[arg(long, default_value = "", hide_default_value = true)]
     qop: String,
+    /// The count of the nonce, such as 00000001; with --qop
     #[arg(long, default_value = "", hide_default_value = true)]
     nc: String,
+    /// The nonce of the phone; with --qop
     #[arg(long, default_value = "", hide_default_value = true)]
     cnonce: String,
     /// The phone's address, so that wrong responses from it are limited and from elsewhere are not
@@ -278,21 +292,29 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
         reason: args.change.reason,
     };
     let answer = connection.ask(request, NO_ACCOUNT).await?;
+    let name = answer.credential.as_ref().map_or("", |credential| &credential.name);
     if output == Output::Json {
-        return render::one(output, &answer, answer.credential.as_ref());
+        let json = render::json(&answer)?;
+        return if answer.issued.is_some() { secrets::show(json, &lost(name)) } else { say(json) };
     }
-    let name = answer.credential.map(|credential| credential.name).unwrap_or_default();
-    issued(&name, answer.issued, place)
+    issued(name, answer.issued.as_ref(), place)
+}
+
+/// What helps when a password reached nobody.
+fn lost(name: &str) -> String {
+    let name = harmless(name);
+    format!("The password of {name} is lost: rotate again, `credvault credentials rotate {name}`")
 }
 
 /// Hands out what was issued: nothing, where callers bring their own.
-fn issued(name: &str, issued: Option<IssuedSecret>, place: secrets::Place) -> anyhow::Result<()> {
+fn issued(name: &str, issued: Option<&IssuedSecret>, place: secrets::Place) -> anyhow::Result<()> {
+    let lost = lost(name);
     let name = harmless(name);
     let Some(issued) = issued else {
         note(format_args!("{name}: with the password that you brought"));
         return Ok(());
     };
-    place.put(&issued.password)?;
+    place.put(&issued.password, &lost)?;
     note(format_args!("{name}: version {}; its password is not shown again", issued.version));
     Ok(())
 }
@@ -391,11 +413,11 @@ async fn rotate(args: RotateArgs) -> anyhow::Result<()> {
         reason: args.change.reason,
     };
     let answer = connection.ask(request, NOT_FOUND).await?;
+    let name = answer.credential.as_ref().map_or("", |credential| &credential.name);
     if output == Output::Json {
-        return render::one(output, &answer, answer.credential.as_ref());
+        return secrets::show(render::json(&answer)?, &lost(name));
     }
-    let name = answer.credential.map(|credential| credential.name).unwrap_or_default();
-    issued(&name, answer.issued, place)
+    issued(name, answer.issued.as_ref(), place)
 }
 
 async fn delete(args: DeleteArgs) -> anyhow::Result<()> {
@@ -434,11 +456,16 @@ async fn verify_digest(args: VerifyDigestArgs) -> anyhow::Result<ExitCode> {
     if output == Output::Json {
         render::one(output, &answer, Some(&answer))?;
     } else if answer.valid {
-        say(format_args!("right: {}, version {}", harmless(&answer.credential), answer.version));
+        say(format_args!("right: {}, version {}", harmless(&answer.credential), answer.version))?;
     } else {
-        say("wrong");
+        say("wrong")?;
     }
     Ok(if answer.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Parses a time.
+fn time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "write a time such as 2026-01-31T00:00:00Z".to_owned())
 }
 
 /// Parses `KEY=VALUE`.

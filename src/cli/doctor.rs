@@ -8,8 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::client::Output;
+use super::init::options_again;
 use super::terminal::{Line, Span, harmless_json, is_watched};
-use super::{note, report, say};
+use super::{note, say};
 use crate::clock::SystemClock;
 use crate::config::{ServeOptions, Surroundings};
 use crate::server::close_off;
@@ -17,9 +18,6 @@ use crate::server::doctor::{self, Finding, Verdict};
 
 /// The exit status if something is unsafe or broken, or somebody should see to it.
 const FOUND: u8 = 1;
-
-/// The exit status if nobody could look.
-const NOT_SEEN: u8 = 2;
 
 /// How wide the names of checks are.
 const WIDTH: usize = 12;
@@ -44,7 +42,7 @@ pub(super) struct Args {
     options: ServeOptions,
 }
 
-pub(super) async fn run(args: Args) -> ExitCode {
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // What did not work is one of the findings.
     close_off().ok();
     let bar = ProgressBar::hidden();
@@ -62,36 +60,35 @@ pub(super) async fn run(args: Args) -> ExitCode {
         bar.set_position(done);
     };
     let deep: Option<doctor::Progress<'_>> = if args.deep { Some(&mut tell) } else { None };
+    let same = options_again(&args.options.store);
     let findings = match args.options.resolve() {
         Err(refusal) => Ok(vec![Finding::of_refusal("settings", &format!("{refusal:#}"))]),
         Ok(settings) => doctor::examine(&settings, &Surroundings::read(), &SystemClock, deep).await,
     };
     bar.finish_and_clear();
-    match findings {
-        Ok(findings) => show(&findings, args.output),
-        Err(error) => {
-            report(&error);
-            NOT_SEEN.into()
-        }
+    let mut findings = findings?;
+    for finding in &mut findings {
+        finding.mend = finding.mend.replace(" --local", &format!(" --local{same}"));
     }
+    show(&findings, args.output)
 }
 
-fn show(findings: &[Finding], output: Output) -> ExitCode {
+fn show(findings: &[Finding], output: Output) -> anyhow::Result<ExitCode> {
     let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
     let (bad, warnings) = (count(Verdict::Bad), count(Verdict::Warning));
     if output == Output::Json {
         let all = json!({ "bad": bad, "warnings": warnings, "findings": findings });
-        say(harmless_json(&format!("{all:#}")));
+        say(harmless_json(&format!("{all:#}")))?;
     } else {
         for line in findings.iter().flat_map(lines) {
-            say(line.painted());
+            say(line.painted())?;
         }
         match (bad, warnings) {
             (0, 0) => note("Nothing is wrong."),
             (bad, warnings) => note(format_args!("{bad} unsafe or broken, {warnings} to see to.")),
         }
     }
-    if bad + warnings > 0 { FOUND.into() } else { ExitCode::SUCCESS }
+    Ok(if bad + warnings > 0 { FOUND.into() } else { ExitCode::SUCCESS })
 }
 
 /// A finding, and below it what to do.

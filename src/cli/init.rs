@@ -44,12 +44,11 @@ Next, as this user:
                       take calls",
         settings.store,
         key_file.path().display(),
-    ));
-    Ok(())
+    ))
 }
 
 /// The options that the next commands need as well; the environment stays as it is.
-fn options_again(options: &StoreOptions) -> String {
+pub(super) fn options_again(options: &StoreOptions) -> String {
     let StoreOptions { config, data_dir, store, key_file, log: _, accept_clock: _ } = options;
     let file = |flag: &str, path: &Option<PathBuf>| {
         path.as_ref().map(|path| format!(" --{flag} {}", quoted(path)))

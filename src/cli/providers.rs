@@ -77,10 +77,10 @@ fn show<A: Described>(
     let Some(provider) = provider.filter(|_| output == Output::Table) else {
         return render::one(output, answer, provider);
     };
-    verify::print(provider, clock);
+    verify::print(provider, clock)?;
     let mut fields = json::fields(provider)?;
     fields.retain(|(name, _)| !name.starts_with("verification."));
-    render::lines(fields);
+    render::lines(fields)?;
     Ok(())
 }
 

@@ -7,6 +7,11 @@ use super::say;
 use super::terminal::{Line, Span, Table, harmless_json, size};
 use crate::grpc::json::{self, Described};
 
+/// An answer as JSON.
+pub(super) fn json(answer: &impl Described) -> anyhow::Result<String> {
+    Ok(harmless_json(&json::pretty(answer)?))
+}
+
 /// Prints an answer: its one resource as a line a field, or all of it as JSON.
 pub(super) fn one<A: Described, M: Described>(
     output: Output,
@@ -14,20 +19,19 @@ pub(super) fn one<A: Described, M: Described>(
     resource: Option<&M>,
 ) -> anyhow::Result<()> {
     if output == Output::Json {
-        say(harmless_json(&json::pretty(answer)?));
-        return Ok(());
+        return say(json(answer)?);
     }
-    lines(resource.map(json::fields).transpose()?.unwrap_or_default());
-    Ok(())
+    lines(resource.map(json::fields).transpose()?.unwrap_or_default())
 }
 
 /// Prints fields, a line each.
-pub(super) fn lines(fields: Vec<(String, String)>) {
+pub(super) fn lines(fields: Vec<(String, String)>) -> anyhow::Result<()> {
     let widest = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in fields {
         let name = Span::new(&name, Style::new().dimmed()).padded(widest + 2);
-        say(Line(vec![name, Span::plain(&value)]).painted());
+        say(Line(vec![name, Span::plain(&value)]).painted())?;
     }
+    Ok(())
 }
 
 /// Prints an answer: its resources as a table of these fields of theirs, or all of it as JSON.
@@ -39,8 +43,7 @@ pub(super) fn list<A: Described, M: Described>(
     nothing: &str,
 ) -> anyhow::Result<()> {
     if output == Output::Json {
-        say(harmless_json(&json::pretty(answer)?));
-        return Ok(());
+        return say(json(answer)?);
     }
     if resources.is_empty() {
         super::note(nothing);
@@ -61,7 +64,7 @@ pub(super) fn list<A: Described, M: Described>(
         table.row(columns.iter().map(cell).collect(), Vec::new());
     }
     for line in table.lines(size().map(|(width, _)| width)) {
-        say(line.painted());
+        say(line.painted())?;
     }
     Ok(())
 }

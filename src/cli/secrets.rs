@@ -1,14 +1,15 @@
 //! Secrets that people bring and take: never on the command line, where every process list shows them.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{IsTerminal as _, Write as _, stdin};
+use std::io::{IsTerminal as _, Read as _, Write as _, stdin};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use super::terminal::harmless;
-use super::{note, quoted, say};
+use super::{Signals, note, print, quoted};
 use crate::config::secret_in;
 
 /// Shorter ones, and those of one kind of character, are told to be weak.
@@ -43,23 +44,31 @@ impl Out {
 }
 
 impl Place {
-    /// Puts the secret there, on a line.
-    pub(super) fn put(mut self, secret: &str) -> anyhow::Result<()> {
+    /// Puts the secret there, on a line; `lost` says what helps where it can be put nowhere.
+    pub(super) fn put(mut self, secret: &str, lost: &str) -> anyhow::Result<()> {
         let secret = harmless(secret);
-        match self.file.take() {
-            None => say(secret),
-            Some((mut file, path)) => {
-                let written = writeln!(file, "{secret}").and_then(|()| file.sync_all());
-                // It is not shown again: better there than nowhere.
-                if let Err(error) = written {
-                    say(secret);
-                    return Err(error).with_context(|| format!("cannot write {}", path.display()));
-                }
-                note(format_args!("It is in {}, for you alone", quoted(&path)));
-            }
-        }
-        Ok(())
+        let Some((mut file, path)) = self.file.take() else { return show(secret, lost) };
+        let written = writeln!(file, "{secret}").and_then(|()| file.sync_all());
+        let Err(error) = written else {
+            note(format_args!("It is in {}, for you alone", quoted(&path)));
+            return Ok(());
+        };
+        fs::remove_file(&path).ok();
+        // It is not shown again: better there than nowhere.
+        show(secret, lost)?;
+        Err(error).with_context(|| {
+            format!(
+                "what was issued stands on standard output, since {} cannot be written",
+                path.display()
+            )
+        })
     }
+}
+
+/// Prints what is not shown again. That nobody reads it is an error, too.
+pub(super) fn show(text: impl fmt::Display, lost: &str) -> anyhow::Result<()> {
+    print(text)
+        .map_err(|error| anyhow!("cannot write the answer to standard output: {error}\n{lost}"))
 }
 
 impl Drop for Place {
@@ -77,16 +86,21 @@ pub(super) fn read(file: &Path, what: &str) -> anyhow::Result<String> {
     let secret = if file != Path::new("-") {
         secret_in(file)?.expose().to_owned()
     } else if stdin().is_terminal() {
+        // Ctrl-C ends the prompt and not the process, which must first bring the echo back.
+        let _signals = Signals::listen()?;
         rpassword::prompt_password(format!("{what}: "))
             .with_context(|| format!("cannot ask for the {what}"))?
     } else {
-        let mut line = String::new();
-        stdin().read_line(&mut line).with_context(|| format!("cannot read the {what}"))?;
-        line.truncate(line.trim_end_matches(['\r', '\n']).len());
-        line
+        let mut piped = String::new();
+        stdin().read_to_string(&mut piped).with_context(|| format!("cannot read the {what}"))?;
+        piped.truncate(piped.trim_end_matches(['\r', '\n']).len());
+        piped
     };
     if secret.is_empty() {
         bail!("the {what} is empty; type it, pipe it in, or name a file with it");
+    }
+    if secret.contains('\n') {
+        bail!("the {what} has more than one line; give it alone");
     }
     Ok(secret)
 }

@@ -166,13 +166,19 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
     };
     let place = args.out.open()?;
     let answer = connection.ask(request, NO_ACCOUNT).await?;
+    let name = harmless(answer.api_token.as_ref().map_or("", |token| &token.name));
+    let lost = lost(&name);
     if output == Output::Json {
-        return render::one(output, &answer, answer.api_token.as_ref());
+        return secrets::show(render::json(&answer)?, &lost);
     }
-    place.put(&answer.token)?;
-    let name = answer.api_token.map(|token| token.name).unwrap_or_default();
-    made(&harmless(&name), &args.roles, args.days);
+    place.put(&answer.token, &lost)?;
+    made(&name, &args.roles, args.days);
     Ok(())
+}
+
+/// What helps when a token reached nobody.
+fn lost(name: &str) -> String {
+    format!("The token is lost: end it with `credvault tokens revoke {name}`, and make another")
 }
 
 async fn create_beside(args: CreateArgs) -> anyhow::Result<()> {
@@ -185,15 +191,16 @@ async fn create_beside(args: CreateArgs) -> anyhow::Result<()> {
     let place = args.out.open()?;
     let account = args.options.connection.account.as_deref();
     let (id, token) = local::create(args.beside, account, &args.roles, args.days).await?;
-    place.put(&token)?;
+    place.put(&token, &lost(&format!("{id} --local")))?;
     made(&id, &args.roles, args.days);
     Ok(())
 }
 
 /// Says what a new token is.
 fn made(name: &str, roles: &[String], days: u16) {
+    let plural = if days == 1 { "" } else { "s" };
     note(format_args!(
-        "{name} with {}, good for {days} days; it is not shown again",
+        "{name} with {}, good for {days} day{plural}; it is not shown again",
         roles.join(", ")
     ));
 }

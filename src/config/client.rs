@@ -142,6 +142,15 @@ impl ClientOptions {
 /// The section `name` of the file, with its paths as seen from the file; without a name `default`, if it is there.
 fn profile(name: Option<&str>, file: Option<&Path>) -> anyhow::Result<Profile> {
     let name = name.filter(|name| !name.is_empty());
+    if let Some(file) = file
+        && fs::metadata(file).is_ok_and(|found| found.mode() & 0o022 != 0)
+    {
+        bail!(
+            "{0} can be written by others, who could have your token sent to themselves; take their rights: \
+             chmod go-w {0}",
+            file.display()
+        );
+    }
     let document = match file.map(|file| (file, fs::read_to_string(file))) {
         Some((file, Ok(text))) => {
             let parsed = toml::from_str::<BTreeMap<String, Profile>>(&text);
@@ -179,6 +188,11 @@ fn profile(name: Option<&str>, file: Option<&Path>) -> anyhow::Result<Profile> {
     ];
     for path in files.into_iter().flatten() {
         *path = folder.join(&*path);
+    }
+    if let Some(address) = &mut found.address
+        && let Some(socket) = address.strip_prefix("unix:").filter(|path| !path.is_empty())
+    {
+        *address = format!("unix:{}", folder.join(socket).display());
     }
     Ok(found)
 }
@@ -314,6 +328,14 @@ mod tests {
         assert_eq!(resolve(dir.path(), options, None).unwrap().address, "127.0.0.1:3");
         let unknown = resolve(dir.path(), named("near"), None).err().unwrap().to_string();
         assert!(unknown.contains("it has: default, far"), "{unknown}");
+        let socket = text.replace("https://far:2", "unix:run/socket");
+        write(&dir.path().join("client.toml"), socket.split("[wrong]").next().unwrap());
+        let settings = resolve(dir.path(), named("far"), None).unwrap();
+        assert_eq!(settings.address, format!("unix:{}/run/socket", dir.path().display()));
+        let open = fs::Permissions::from_mode(0o622);
+        fs::set_permissions(dir.path().join("client.toml"), open).unwrap();
+        let refused = resolve(dir.path(), named("far"), None).err().unwrap().to_string();
+        assert!(refused.contains("chmod go-w") && refused.contains("client.toml"), "{refused}");
         write(&dir.path().join("client.toml"), text);
         let wrong = resolve(dir.path(), ClientOptions::default(), None).err().unwrap();
         assert!(format!("{wrong:#}").contains("addres"), "{wrong:#}");

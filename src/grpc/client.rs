@@ -3,6 +3,8 @@
 //! Hides tonic. What a person should type after an error is the command line's business.
 
 use std::error::Error as _;
+use std::io;
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset, InvalidData, UnexpectedEof};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use http::uri::PathAndQuery;
 use prost::{Message, Name};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Request, Status};
+use tonic::{ConnectError, Request, Status};
 use tonic_types::StatusExt as _;
 
 use super::codec::Codec;
@@ -38,9 +40,15 @@ pub trait Rpc: Message + 'static {
 /// Why a call has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// Nobody spoke, or something that is not a vault did.
+    /// Nobody is there.
     #[error("{0}")]
     NoAnswer(String),
+    /// Something is there, with which no TLS connection came about: it got no call.
+    #[error("{0}")]
+    NoHandshake(String),
+    /// Something is there, and did not answer as a vault does. The call may have been carried out.
+    #[error("{0}")]
+    Lost(String),
     /// The vault said no.
     #[error("{message}")]
     Refused {
@@ -120,9 +128,7 @@ impl Client {
         match tokio::time::timeout(DEADLINE, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(refusal(&status)),
-            Err(_) => {
-                Err(CallError::NoAnswer(format!("no answer within {} s", DEADLINE.as_secs())))
-            }
+            Err(_) => Err(CallError::Lost(format!("no answer within {} s", DEADLINE.as_secs()))),
         }
     }
 }
@@ -238,12 +244,28 @@ fn refusal(status: &Status) -> CallError {
     }
     // The last cause says most: `Connection refused`.
     let mut told = status.message().to_owned();
+    let (mut was_connecting, mut kind) = (false, None);
     let mut next = status.source();
     while let Some(cause) = next {
         told = cause.to_string();
+        was_connecting |= cause.is::<ConnectError>();
+        kind = cause.downcast_ref().map(io::Error::kind).or(kind);
         next = cause.source();
     }
-    CallError::NoAnswer(if told.is_empty() { status.code().to_string() } else { told })
+    if told.is_empty() {
+        told = status.code().to_string();
+    }
+    // A server that takes no certificate says so after its handshake.
+    if told.contains("received fatal alert") {
+        return CallError::NoHandshake(told);
+    }
+    match (was_connecting, kind) {
+        (true, Some(InvalidData | UnexpectedEof | ConnectionReset | BrokenPipe)) => {
+            CallError::NoHandshake(told)
+        }
+        (true, _) => CallError::NoAnswer(told),
+        (false, _) => CallError::Lost(told),
+    }
 }
 
 #[cfg(test)]

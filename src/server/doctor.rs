@@ -173,6 +173,16 @@ fn certificates(settings: &Settings, now: Timestamp) -> Vec<Finding> {
         return vec![Finding::of_refusal("tls", &format!("{refusal:#}"))];
     }
     let mut findings = Vec::new();
+    if tls::is_authority(&files.cert_file) {
+        findings.push(Finding::warning(
+            "tls",
+            format!(
+                "tls.cert_file {} is that of an authority itself, which clients refuse",
+                files.cert_file.display()
+            ),
+            "have it sign a certificate for this server, and name that",
+        ));
+    }
     for (what, end) in tls::ends(files) {
         let (left, day) = (end.duration_since(now), end.strftime("%Y-%m-%d"));
         if left.is_negative() {

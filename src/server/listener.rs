@@ -185,11 +185,15 @@ impl SocketFile {
             );
         }
         if found.mode() & 0o022 != 0 {
+            // A sticky one, such as /tmp, is meant for everybody.
+            let mend = if found.mode() & 0o1000 != 0 {
+                "choose a folder of your own".to_owned()
+            } else {
+                format!("chmod go-w {}", folder.display())
+            };
             bail!(
-                "the folder {} of the socket can be written by others, who could put theirs in its place; \
-                 chmod go-w {}",
+                "the folder {} of the socket can be written by others, who could put theirs in its place; {mend}",
                 folder.display(),
-                folder.display()
             );
         }
         match fs::symlink_metadata(path) {

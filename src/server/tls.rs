@@ -231,6 +231,13 @@ pub(super) fn ends(settings: &TlsSettings) -> Vec<(String, Timestamp)> {
     ends
 }
 
+/// Whether the server's own certificate is one that signs others.
+pub(super) fn is_authority(file: &Path) -> bool {
+    let chain = certificates("tls.cert_file", file).unwrap_or_default();
+    let own = chain.first().and_then(|own| X509Certificate::from_der(own).ok());
+    own.is_some_and(|(_, own)| own.is_ca())
+}
+
 /// From when until when a certificate is valid.
 fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;

@@ -49,6 +49,14 @@ async fn the_list_shows_who_did_what() {
     assert_eq!((exact.json()["entries"].as_array().unwrap().len(), exact.err.as_str()), (3, ""));
     let one = run(&vault, &auditor, &format!("list --resource {}", first[4]));
     assert_eq!(one.out.lines().count(), 2, "{one:?}");
+    run(&vault, &auditor, "list --resource user1")
+        .says(0, &["is about user1. The whole name is needed", "accounts/acme/credentials/"]);
+    for (last, numbers) in [("0", &[][..]), ("2", &["2", "3"]), ("9", &["1", "2", "3"])] {
+        let json = run(&vault, &auditor, &format!("list --last {last} --output json")).json();
+        let entries = json["entries"].as_array().unwrap();
+        let found: Vec<&str> = entries.iter().map(|it| it["sequence"].as_str().unwrap()).collect();
+        assert_eq!(found, numbers, "the newest {last}");
+    }
 
     let reader = vault.token("acme", &[Role::Reader]).await;
     let make = "`credvault tokens create --account acme --role auditor`";

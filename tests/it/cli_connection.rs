@@ -1,6 +1,8 @@
 //! How the client commands reach a vault: profiles, TLS with and without a certificate of one's own, a Unix socket.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -133,11 +135,11 @@ async fn over_tls_a_token_or_a_certificate_says_who_calls() {
     run(&[token, trusted].concat()).says(0, &[NOTHING_YET]);
     run(&[&edge[..], &trusted].concat()).says(0, &[NOTHING_YET]);
     // Whom nobody vouches for gets no token.
-    run(&token).says(1, &["no vault answers at https://", "--ca-file"]);
-    run(&[token, ["--ca-file", "edge-ca.pem"]].concat())
-        .says(1, &["no vault answers", "--ca-file"]);
+    run(&token).says(1, &["no TLS connection to https://", "vouches for it", "--ca-file"]);
+    run(&[token, ["--ca-file", "edge-ca.pem"]].concat()).says(1, &["no TLS", "--ca-file"]);
     let server = ["--client-cert-file", "server.pem", "--client-key-file", "server.key"];
-    run(&[&server[..], &trusted].concat()).says(1, &["no vault answers"]);
+    run(&[&server[..], &trusted].concat())
+        .says(1, &["not take the certificate of --client-cert-file"]);
     run(&trusted).says(1, &["no API token"]);
     run(&[&token[..], &["--ca-file", "acme.token"]].concat()).says(1, &["must be PEM"]);
     let half = ["--client-cert-file", "edge.pem"];
@@ -149,9 +151,40 @@ async fn over_tls_a_token_or_a_certificate_says_who_calls() {
 
     let plain = vault.address.to_string();
     let plain = ["--account", "acme", "--address", &plain, "--token-file", "acme.token"];
-    ran(list(dir.path(), &plain)).says(1, &["no vault answers"]);
+    ran(list(dir.path(), &plain)).says(1, &["something is at", "https://HOST:PORT"]);
     ran(list(dir.path(), &[&plain[..], &trusted].concat()))
         .says(1, &["need TLS", "https://HOST:PORT"]);
+}
+
+#[test]
+fn what_answers_and_is_no_vault_is_not_said_to_be_nobody() {
+    // Reads what comes, says this, and closes.
+    let answers = |says: &'static [u8], arguments: &'static str| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().unwrap();
+            let read = peer.read(&mut [0; 512]).unwrap();
+            assert!(read > 0);
+            peer.write_all(says).ok();
+        });
+        let mut command = credvault(arguments.split(' '));
+        command.env("CREDVAULT_TOKEN", "x").env("CREDVAULT_ACCOUNT", "acme");
+        command.env("CREDVAULT_ADDRESS", address);
+        let ran = ran(command);
+        server.join().unwrap();
+        assert!(!ran.err.contains("Is it running?"), "{ran:?}");
+        ran
+    };
+    for says in ["", "HTTP/1.1 400 Bad Request\r\n\r\n", "\u{15}\u{3}\u{3}\0\u{2}\u{2}F"] {
+        let looked = answers(says.as_bytes(), "credentials list");
+        looked.says(1, &["something is at", "write https://HOST:PORT"]);
+        assert!(!looked.err.contains("may be done"), "{looked:?}");
+        answers(says.as_bytes(), "credentials rotate desk-1")
+            .says(1, &["It may be done", "`credvault credentials get ID`", "rotate it again"]);
+        answers(says.as_bytes(), "tokens create --role reader")
+            .says(1, &["It may be done", "`credvault tokens list`", "revoke it"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,9 @@
 //! `credvault credentials`, as people and scripts run it: what it prints, where passwords go, and how it ends.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use credvault::access::Role;
 
@@ -107,6 +107,45 @@ async fn a_password_is_printed_by_the_command_that_issues_it_and_by_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_cannot_be_written_is_said_to_be_lost() {
+    let desk = Desk::start().await;
+    desk.run(&create("")).says(0, &[]);
+    let into = |out: Stdio, words: &str| {
+        let mut command = desk.command(words);
+        Ran::from(command.stdout(out).stderr(Stdio::piped()).output().unwrap())
+    };
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    // Nobody reads it.
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
+    for out in [full(), closed()] {
+        let ran = into(out, "rotate desk-1");
+        ran.says(1, &["cannot write", "is lost: rotate again, `credvault credentials rotate"]);
+        assert!(!ran.err.contains("not shown again"), "{ran:?}");
+    }
+    for out in [full(), closed()] {
+        into(out, "rotate desk-1 --output json").says(1, &["is lost: rotate again"]);
+    }
+    // A disk that takes nothing: the password goes where it can be read.
+    let mut no_room = Command::new("sh");
+    no_room.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\""]);
+    let rotate = desk.command("rotate desk-1 --out new.password");
+    no_room.arg(rotate.get_program()).args(rotate.get_args()).current_dir(desk.dir.path());
+    no_room.envs(rotate.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = Ran::from(no_room.output().unwrap());
+    ran.says(1, &["stands on standard output, since new.password cannot be written"]);
+    assert_eq!(desk.takes(ran.out.trim()), 0);
+    assert!(!desk.dir.path().join("new.password").exists(), "no empty file is left");
+    into(full(), "get desk-1").says(1, &["cannot write the answer", "os error 28"]);
+    into(closed(), "get desk-1").says(0, &[]);
+    let mut token = credvault(["tokens", "create", "--role", "reader", "--account", "acme"]);
+    token.env("CREDVAULT_ADDRESS", desk.vault.address.to_string());
+    token.env("CREDVAULT_TOKEN", &desk.token).stdout(full());
+    Ran::from(token.output().unwrap())
+        .says(1, &["The token is lost: end it with `credvault tokens revoke accounts/acme/"]);
+    desk.run("get desk-1").says(0, &["version", "6"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_of_ones_own_comes_from_a_file_or_a_pipe_and_never_shows() {
     let desk = Desk::start().await;
     let own = "UpdatedSecurePassword456!";
@@ -134,6 +173,11 @@ async fn a_password_of_ones_own_comes_from_a_file_or_a_pipe_and_never_shows() {
     assert!(!bad.err.contains("bad\"password"), "{bad:?}");
     Ran::with_input(desk.command("update desk-1 --password-file -"), "")
         .says(1, &["password is empty"]);
+    Ran::with_input(desk.command("update desk-1 --password-file -"), "one-line-1\ntwo-lines-2\n")
+        .says(1, &["password has more than one line"]);
+    desk.write("two.password", "one-line-1\ntwo-lines-2\n", 0o600);
+    desk.run("update desk-1 --password-file two.password")
+        .says(1, &["password has more than one line"]);
     desk.run("update desk-1 --password-file missing").says(1, &["missing"]);
     let both = desk.run(&create(" --password-file own.password --password-length 20"));
     both.says(2, &["cannot be used with"]);
@@ -179,9 +223,14 @@ async fn an_update_changes_what_it_names_and_a_list_finds_it() {
         );
     }
     desk.run("list --realm nowhere").says(0, &["No credential is like that"]);
-    desk.run("list --rotated-before yesterday").says(2, &["--rotated-before"]);
+    desk.run("list --rotated-before yesterday")
+        .says(2, &["--rotated-before", "write a time such as 2026-01-31T00:00:00Z"]);
     desk.run("list --label berlin").says(2, &["write KEY=VALUE"]);
-    desk.run(&create("")).says(1, &["ALREADY_EXISTS"]);
+    desk.run(&create("")).says(1, &["ALREADY_EXISTS", "--realm REALM --username-prefix NAME`"]);
+    for odd in ["d1", "1001", "Desk-1"] {
+        desk.run(&format!("get {odd}"))
+            .says(1, &["3 to 63 characters", "`credvault credentials list`", odd]);
+    }
     desk.run(&create(" --request-id 7")).says(1, &["INVALID_FIELD", "request_id"]);
 }
 

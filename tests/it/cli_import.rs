@@ -30,12 +30,17 @@ impl Load {
         let vault = TestVault::start().await;
         let token = vault.token("acme", &[Role::AccountAdmin, Role::Verifier]).await;
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("phones.csv"), rows).unwrap();
+        let phones = dir.path().join("phones.csv");
+        fs::write(&phones, rows).unwrap();
+        fs::set_permissions(&phones, fs::Permissions::from_mode(0o600)).unwrap();
         Self { vault, token, dir, defect: "" }
     }
 
     fn command(&self) -> Command {
-        let mut command = credvault(["credentials", "import", "phones.csv", "--out", "out.csv"]);
+        self.like(credvault(["credentials", "import", "phones.csv", "--out", "out.csv"]))
+    }
+
+    fn like(&self, mut command: Command) -> Command {
         command
             .current_dir(self.dir.path())
             .env("CREDVAULT_ADDRESS", self.vault.address.to_string());
@@ -153,7 +158,28 @@ async fn all_lines_are_created_and_their_passwords_written_for_their_owner_alone
     assert_eq!(load.written(), written);
     let mut json = load.command();
     let json = Ran::from(json.args(["--output", "json"]).output().unwrap()).json();
-    assert_eq!(json, serde_json::json!({"created": 0, "before": 2, "failed": 0, "finished": true}));
+    assert_eq!(
+        json,
+        serde_json::json!({"created": 0, "before": 2, "failed": 0, "finished": true, "failures": []})
+    );
+    // Others may not read passwords, nor is a file of another account gone on with.
+    let phones = load.dir.path().join("phones.csv");
+    fs::set_permissions(&phones, fs::Permissions::from_mode(0o644)).unwrap();
+    load.run().says(2, &["others may read it", "chmod 600 phones.csv"]);
+    fs::write(&phones, "username,realm\nthree,sip.test\n").unwrap();
+    load.vault.token("beta", &[Role::AccountAdmin]).await;
+    let mut other = load.command();
+    other
+        .env("CREDVAULT_ACCOUNT", "beta")
+        .env("CREDVAULT_TOKEN", load.vault.token("beta", &[Role::AccountAdmin]).await);
+    Ran::from(other.output().unwrap())
+        .says(2, &["out.csv is of accounts/acme; name another with --out"]);
+    // Who stands in the file and is not asked for does not count.
+    let piped = credvault(["credentials", "import", "-", "--out", "out.csv"]);
+    let piped = Ran::with_input(load.like(piped), "username,realm\nthree,sip.test\n");
+    piped.says(0, &["1 of 1 after", "1 credentials created"]);
+    assert!(!piped.err.contains("already"), "{piped:?}");
+    assert_eq!(load.written().len(), 3);
 }
 
 /// Kills an import, takes answers away that were written, and goes on; what is wrong then.
@@ -169,6 +195,12 @@ async fn killed_and_gone_on(defect: &'static str) -> Result<(), String> {
     let text = fs::read_to_string(load.out()).unwrap();
     let cut: Vec<&str> = text.lines().take(kept - 5).collect();
     fs::write(load.out(), format!("{}\naccounts/acme/creden", cut.join("\n"))).unwrap();
+    // Its lines stand elsewhere now.
+    let phones = users(COUNT);
+    let (header, rows) = phones.split_once('\n').unwrap();
+    let turned: Vec<&str> = rows.lines().rev().collect();
+    fs::write(load.dir.path().join("phones.csv"), format!("{header}\n{}\n", turned.join("\n")))
+        .unwrap();
 
     let ran = load.run();
     let written = load.written();
@@ -230,6 +262,19 @@ async fn a_line_that_cannot_be_does_not_hold_up_the_others() {
     let ran = load.run();
     ran.says(1, &["line 9: ", "(ALREADY_EXISTS)", "29 credentials created", "1 lines failed"]);
     assert_eq!(load.written().len(), 29);
+    // All that failed are told, in their order.
+    fs::remove_file(load.out()).unwrap();
+    let mut again = load.command();
+    let again = Ran::from(again.args(["--output", "json"]).output().unwrap());
+    let told: Vec<u64> = again
+        .err
+        .lines()
+        .filter_map(|line| line.strip_prefix("line ")?.split(':').next()?.parse().ok())
+        .collect();
+    assert_eq!(told, (2..32).collect::<Vec<u64>>(), "{again:?}");
+    let json = again.json();
+    assert_eq!((&json["failed"], &json["failures"][29]["line"]), (&30.into(), &31.into()));
+    assert!(json["failures"][0]["problem"].as_str().unwrap().ends_with("(ALREADY_EXISTS)"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -243,7 +288,8 @@ async fn nothing_is_created_where_all_would_fail() {
     load.run().says(2, &["ROLE_MISSING", "credvault tokens create"]);
     load.token = load.vault.token("acme", &[Role::Reader]).await;
     let reader = load.run();
-    reader.says(2, &["ROLE_MISSING", "--role account-admin`", "Run the same command again"]);
+    reader.says(2, &["ROLE_MISSING", "--role account-admin`"]);
+    assert!(!reader.err.contains("Run the same command again"), "{reader:?}");
     load.token = admin;
     fs::set_permissions(load.out(), fs::Permissions::from_mode(0o644)).unwrap();
     load.run().says(2, &["chmod 600"]);

@@ -190,9 +190,9 @@ async fn errors_say_what_to_type_next() {
     let twilio = vault.twilio.url();
     for (address, told) in [
         ("127.0.0.1:1", "is it running? `credvault dev`"),
-        (twilio.as_str(), "is it running? `credvault dev`"),
+        (twilio.as_str(), "its answer is lost or none of a vault"),
         ("192.0.2.1:50051", "write https://HOST:PORT"),
-        ("https://127.0.0.1:1", "--ca-file names who vouches"),
+        ("https://127.0.0.1:1", "is it running?"),
         ("unix:/nowhere", "is it running?"),
         ("nonsense", "HOST:PORT"),
     ] {

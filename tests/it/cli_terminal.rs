@@ -108,6 +108,22 @@ async fn a_password_that_is_typed_is_not_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_at_a_prompt_brings_the_echo_back() {
+    let vault = TestVault::start().await;
+    let token = vault.token("acme", &[Role::AccountAdmin]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let create =
+        "credentials create desk-1 --username desk-1 --realm sip.test --password-file -; stty -a";
+    let mut terminal = Terminal::open(in_terminal(&vault, &token, dir.path(), create));
+    terminal.until("password: ");
+    terminal.until_silent();
+    terminal.types("half\u{3}");
+    let shown = terminal.until("");
+    assert!(shown.contains("cannot ask for the password: interrupted"), "{shown:?}");
+    assert!(shown.contains(" echo ") && !shown.contains("half"), "{shown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_import_shows_a_bar_and_takes_it_away() {
     let vault = TestVault::start().await;
     let token = vault.token("acme", &[Role::AccountAdmin]).await;

@@ -59,11 +59,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let told = serde_json::json!({
             "chain": name, "entries": number, "hash": hash, "problem": broken,
         });
-        say(told);
+        say(told)?;
     } else if broken.is_none() {
-        say(format_args!("{name}: the chain is whole, {number} entries"));
+        say(format_args!("{name}: the chain is whole, {number} entries"))?;
         if number > 0 {
-            say(format_args!("note this and check it next time: --noted {number}:{hash}"));
+            say(format_args!("note this and check it next time: --noted {number}:{hash}"))?;
         }
     }
     let Some(problem) = broken else { return Ok(ExitCode::SUCCESS) };

@@ -1,8 +1,8 @@
 //! `credvault credentials import`: many credentials from a file, again and again until all are there.
 //!
 //! Each line has a request id of its own, which survives an interruption: the vault then says of a credential that it
-//! was created before, and one whose password got lost on the way is rotated. Nothing is held but what is on its way,
-//! and sixteen bytes for each user.
+//! was created before, and one whose password got lost on the way is rotated. Nothing of a file is held but what is on
+//! its way, what failed, and sixteen bytes for each user.
 
 mod out;
 mod progress;
@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use futures_util::{StreamExt as _, stream};
+use serde_json::json;
 
 use super::{Connection, NO_ACCOUNT, Options, Output};
-use crate::cli::client::{Change, refused};
-use crate::cli::terminal::harmless;
+use crate::cli::client::{Change, refused, told};
+use crate::cli::terminal::{harmless, is_watched};
 use crate::cli::{NOT_ASKED, Signals, note, say};
 use crate::grpc::client::{CALLS_AT_ONCE, CallError, Rpc};
 use crate::grpc::proto::{
@@ -28,7 +29,7 @@ use crate::grpc::proto::{
 use crate::server::StopSignal as _;
 use out::Out;
 use progress::Progress;
-use rows::Row;
+use rows::{Row, Source};
 
 /// How many connections share the calls.
 const CONNECTIONS: usize = 4;
@@ -49,13 +50,13 @@ const OF_THE_LINE: [&str; 5] = [
     "SECRET_ALREADY_ISSUED",
 ];
 
-/// Lines that failed and are told one by one.
-const TOLD: u64 = 20;
+/// Lines that failed and are told one by one in a terminal.
+const TOLD: usize = 20;
 
 /// Create many credentials from a file
 ///
 /// The file is CSV with a header. Columns: username and realm; optional: id, password, description. Passwords that it
-/// does not bring are generated. The file that --out names, made for you alone, gets a line for each credential that was
+/// does not bring are generated; with passwords in it, only you may be able to read it. The file that --out names, made for you alone, gets a line for each credential that was
 /// created: name, username, realm, and the generated password, or nothing where you brought one.
 ///
 /// All lines are checked before the first credential is created. After an interruption run the same command again: it
@@ -69,7 +70,7 @@ Example:
   printf 'id,username,realm\\ndesk-1,desk-1,sip.example.com\\n' > phones.csv
   credvault credentials import phones.csv --out phones.passwords.csv")]
 pub(super) struct Args {
-    /// What to create
+    /// What to create; -: standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Where to write what was created, with the generated passwords (CSV)
@@ -93,7 +94,8 @@ enum Fate {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let output = args.options.output;
-    let total = rows::check(&args.file)?;
+    let source = Source::open(args.file)?;
+    let total = rows::check(&source)?;
     let connections = (0..CONNECTIONS).map(|_| args.options.clone().connect());
     let connections = connections.collect::<anyhow::Result<Vec<Connection>>>()?;
     let first = connections.first().ok_or_else(|| anyhow!("there is no connection"))?;
@@ -102,17 +104,19 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let look =
         ListCredentialsRequest { parent: parent.clone(), page_size: 1, ..Default::default() };
     first.ask(look, NO_ACCOUNT).await?;
-    let (mut out, done) = Out::open(&args.out)?;
-    if done.count() > 0 {
-        note(format_args!("{} are in {} already", done.count(), args.out.display()));
+    let (mut out, done) = Out::open(&args.out, &parent)?;
+    let is_done = |row: &Row| done.contains(&row.username, &row.realm);
+    let is_there = |(_, row): &(u64, Option<Row>)| row.as_ref().is_some_and(is_done);
+    let before = rows::read(&source)?.filter(is_there).count();
+    if before > 0 {
+        note(format_args!("{before} are in {} already", args.out.display()));
     }
     let (nonce, reason) = (out.nonce(), &args.change.reason);
     let has_stopped = Cell::new(false);
-    let rows = rows::read(&args.file)?.take_while(|_| !has_stopped.get()).filter(|(_, row)| {
-        row.as_ref().is_none_or(|row| !done.contains(&row.username, &row.realm))
-    });
+    let rows = rows::read(&source)?.take_while(|_| !has_stopped.get());
+    let rows = rows.filter(|row| !is_there(row));
     let calls = rows.zip(connections.iter().cycle()).map(|((line, row), connection)| {
-        let request = row.map(|row| request(row, &parent, reason, rows::request_id(nonce, line)));
+        let request = row.map(|row| request(row, &parent, reason, nonce));
         async move {
             match request {
                 Some(request) => (line, create(connection, request).await),
@@ -122,8 +126,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     });
     let mut calls = stream::iter(calls).buffer_unordered(CONNECTIONS * CALLS_AT_ONCE);
     let mut signals = Signals::listen()?;
-    let mut progress = Progress::start(total.saturating_sub(done.count()));
-    let (mut created, mut failed, mut hopeless) = (0_u64, 0_u64, None);
+    let mut progress = Progress::start(total.saturating_sub(before));
+    let (mut created, mut failures, mut hopeless) = (0_u64, Vec::new(), None);
     loop {
         let next = tokio::select! {
             next = calls.next() => next,
@@ -136,12 +140,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 out.write(&credential, issued.as_ref())?;
                 created += 1;
             }
-            Fate::Failed(problem) => {
-                failed += 1;
-                if failed <= TOLD {
-                    progress.suspend(|| note(format_args!("line {line}: {problem}")));
-                }
-            }
+            Fate::Failed(problem) => failures.push((line, problem)),
             Fate::Hopeless(error) => {
                 has_stopped.set(true);
                 hopeless.get_or_insert(error);
@@ -150,21 +149,37 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         progress.step();
     }
     progress.end();
-    out.close(!has_stopped.get())?;
-    if failed > TOLD {
-        note(format_args!("… and {} more", failed - TOLD));
+    failures.sort_unstable();
+    let failed = failures.len();
+    // A person is told some; a file or a program, all.
+    let shown = if is_watched() { TOLD } else { failed };
+    for (line, problem) in failures.iter().take(shown) {
+        note(format_args!("line {line}: {problem}"));
     }
+    if failed > shown {
+        note(format_args!("… and {} more; 2> FILE tells all", failed - shown));
+    }
+    out.close(!has_stopped.get())?;
     if output == Output::Json {
-        let told = serde_json::json!({
-            "created": created, "before": done.count(), "failed": failed,
+        let told = json!({
+            "created": created, "before": before, "failed": failed,
             "finished": !has_stopped.get(),
+            "failures": failures.iter().map(|(line, problem)| json!({"line": line, "problem": problem}))
+                .collect::<Vec<_>>(),
         });
-        say(told);
+        say(told)?;
     }
     note(format_args!("{created} credentials created in {parent}, {failed} lines failed"));
     if let Some(error) = hopeless {
-        let error = first.explain::<CreateCredentialRequest>(&error, NO_ACCOUNT);
-        return Err(anyhow!("{error:#}\nRun the same command again: it goes on where it stopped"));
+        let why = match &error {
+            // Its request id says what became of it.
+            CallError::Lost(_) => anyhow!(told(&error)),
+            _ => first.explain::<CreateCredentialRequest>(&error, NO_ACCOUNT),
+        };
+        if matches!(&error, CallError::Refused { reason, .. } if reason == "ROLE_MISSING") {
+            return Err(why);
+        }
+        return Err(anyhow!("{why:#}\nRun the same command again: it goes on where it stopped"));
     }
     if has_stopped.get() {
         note("Stopped. Run the same command again: it goes on from here.");
@@ -173,7 +188,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn request(row: Row, parent: &str, reason: &str, request_id: String) -> CreateCredentialRequest {
+fn request(row: Row, parent: &str, reason: &str, nonce: [u8; 12]) -> CreateCredentialRequest {
+    let request_id = rows::request_id(nonce, &row);
     CreateCredentialRequest {
         parent: parent.to_owned(),
         credential_id: row.id,

@@ -38,7 +38,7 @@ pub(super) async fn run(args: Args, clock: &dyn Clock) -> anyhow::Result<()> {
     let providers = all(&connection, &parent, filter).await?;
     if output == Output::Json {
         let all = ListProvidersResponse { providers, ..ListProvidersResponse::default() };
-        say(harmless_json(&json::pretty(&all)?));
+        say(harmless_json(&json::pretty(&all)?))?;
         return Ok(());
     }
     if providers.is_empty() {
@@ -50,7 +50,7 @@ pub(super) async fn run(args: Args, clock: &dyn Clock) -> anyhow::Result<()> {
         table.row(cells(provider, clock.now()), remarks(provider));
     }
     for line in table.lines(size().map(|(width, _)| width)) {
-        say(line.painted());
+        say(line.painted())?;
     }
     Ok(())
 }

@@ -54,7 +54,7 @@ pub(super) async fn history(args: HistoryArgs, clock: &dyn Clock) -> anyhow::Res
     if output == Output::Json {
         let all =
             ListVerificationsResponse { verifications, ..ListVerificationsResponse::default() };
-        say(harmless_json(&json::pretty(&all)?));
+        say(harmless_json(&json::pretty(&all)?))?;
         return Ok(());
     }
     if verifications.is_empty() {
@@ -66,7 +66,7 @@ pub(super) async fn history(args: HistoryArgs, clock: &dyn Clock) -> anyhow::Res
         table.row(cells(verification, clock), Vec::new());
     }
     for line in table.lines(size().map(|(width, _)| width)) {
-        say(line.painted());
+        say(line.painted())?;
     }
     Ok(())
 }

@@ -87,14 +87,18 @@ pub(super) async fn run(args: Args, clock: &dyn Clock) -> anyhow::Result<ExitCod
 /// Has the carrier asked about one provider.
 pub(super) async fn verify(connection: &Connection, name: &str) -> Result<Provider, CallError> {
     let answer = connection.call(VerifyProviderRequest { name: name.to_owned() }).await?;
-    answer.provider.ok_or_else(|| CallError::NoAnswer("it names no provider".to_owned()))
+    answer.provider.ok_or_else(|| CallError::Lost("it names no provider".to_owned()))
 }
 
 /// What a script reads: the provider, or why there is none.
 pub(super) fn to_json(name: &str, answer: Result<&Provider, &CallError>) -> anyhow::Result<String> {
     let json = match answer {
         Ok(provider) => json::compact(provider)?,
-        Err(CallError::NoAnswer(problem)) => error_json(name, "NO_ANSWER", problem),
+        Err(
+            CallError::NoAnswer(problem)
+            | CallError::NoHandshake(problem)
+            | CallError::Lost(problem),
+        ) => error_json(name, "NO_ANSWER", problem),
         Err(CallError::Refused { reason, message, .. }) => error_json(name, reason, message),
     };
     Ok(harmless_json(&json))
@@ -119,7 +123,7 @@ async fn once(
         let answer = verify(connection, name).await;
         drop(progress);
         if output == Output::Json {
-            say(to_json(name, answer.as_ref())?);
+            say(to_json(name, answer.as_ref())?)?;
         }
         match answer {
             Ok(provider) => {
@@ -131,7 +135,7 @@ async fn once(
                     }
                 }
                 if output == Output::Table {
-                    print(&provider, clock);
+                    print(&provider, clock)?;
                 }
             }
             Err(error) => {
@@ -149,7 +153,7 @@ async fn once(
 }
 
 /// Prints a verdict and its checks.
-pub(super) fn print(provider: &Provider, clock: &dyn Clock) {
+pub(super) fn print(provider: &Provider, clock: &dyn Clock) -> anyhow::Result<()> {
     let since = provider.verification.as_ref().and_then(|it| time(it.status_change_time));
     let about = format!(
         " for {}, token v{}, {}",
@@ -162,13 +166,13 @@ pub(super) fn print(provider: &Provider, clock: &dyn Clock) {
         heading.extend([Span::plain(name), Span::plain("  ")]);
     }
     heading.extend([status_span(status(provider)), Span::new(&about, Style::new().dimmed())]);
-    say(Line(heading).painted());
+    say(Line(heading).painted())?;
     let widest = checks(provider).iter().map(|check| Span::plain(&check.name).width()).max();
     for check in checks(provider) {
         let name = Span::plain(&check.name).padded(widest.unwrap_or_default());
         let (gap, message) = (Span::plain("  "), Span::plain(&check.message));
         let spans = vec![gap.clone(), mark(check.status()), Span::plain(" "), name, gap, message];
-        say(Line(spans).painted());
+        say(Line(spans).painted())?;
     }
     let refused = |check: &VerificationCheck| {
         check.name == "credentials" && check.status() == CheckStatus::Failed
@@ -179,6 +183,7 @@ pub(super) fn print(provider: &Provider, clock: &dyn Clock) {
             harmless(id(&provider.name))
         ));
     }
+    Ok(())
 }
 
 /// A line beside the answer while a person waits; gone when dropped.

@@ -74,7 +74,7 @@ impl KekSource for KeyFile {
         let file = File::open(&self.0).map_err(|source| {
             self.error(
                 &format!("cannot open it: {source}"),
-                "make one with `credvault init`, or name it with --key-file",
+                "restore it from its backup, or name it with --key-file",
             )
         })?;
         let metadata =

@@ -251,6 +251,20 @@ pub(super) const CASES: &[Case] = &[
         "tls.cert_file",
         "renew it",
     ),
+    warning(
+        "a certificate that is an authority's",
+        |world, command| {
+            encrypted(world, command, 90, 90);
+            let mut params = CertificateParams::new(["vault.test".to_owned()]).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = fs::read_to_string(world.file("tls.key")).unwrap();
+            let own = params.self_signed(&KeyPair::from_pem(&key).unwrap()).unwrap();
+            world.write("tls.crt", own.pem());
+        },
+        "tls",
+        "that of an authority itself",
+        "sign a certificate for this server",
+    ),
     bad(
         "an authority that has expired",
         |world, command| encrypted(world, command, 90, -5),
@@ -263,7 +277,7 @@ pub(super) const CASES: &[Case] = &[
         |world, _| sql(world, "DELETE FROM role_binding WHERE role = 'operator'"),
         "operators",
         "nobody may operate",
-        "--role operator",
+        "tokens create --local --data-dir /",
     ),
     warning(
         "an account without an admin",

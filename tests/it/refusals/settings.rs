@@ -173,6 +173,16 @@ pub(super) const ROWS: &[Row] = &[
         "chmod go-w",
     ),
     row(
+        "a socket in a folder for everybody",
+        |world| {
+            fs::create_dir(world.file("open")).unwrap();
+            set_mode(&world.file("open"), 0o1777);
+            socket(world, "open/socket")
+        },
+        "of the socket can be written by others",
+        "choose a folder of your own",
+    ),
+    row(
         "a file in the place of the socket",
         |world| {
             world.write("socket", "");

@@ -146,7 +146,7 @@ pub(super) const ROWS: &[Row] = &[
         "no key",
         |world| change(|| fs::remove_file(world.key())),
         "cannot open it",
-        "name it with --key-file",
+        "restore it from its backup, or name it with --key-file",
     ),
     row(
         "a folder as key",

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 
 use super::rows::Users;
 use crate::cli::note;
+use crate::cli::terminal::harmless;
 use crate::config::check_own;
 use crate::crypto::random;
 use crate::defect::{Defect, planted};
@@ -29,13 +30,16 @@ pub(super) struct Out {
 }
 
 impl Out {
-    /// Opens the file, or makes it for its owner alone; and who stands there already.
-    pub(super) fn open(path: &Path) -> anyhow::Result<(Self, Users)> {
+    /// Opens the file, or makes it for its owner alone; and who of this account stands there already.
+    pub(super) fn open(path: &Path, parent: &str) -> anyhow::Result<(Self, Users)> {
         let context = || format!("cannot write {}; name another file with --out", path.display());
+        // What standard output is may be a file, and not one to go on with.
+        if path.starts_with("/dev") {
+            bail!("{} is no file; name one of your own with --out", path.display());
+        }
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
         let mut file = options.open(path).with_context(context)?;
-        check_own(&file, path)?;
         if !file.metadata().with_context(context)?.is_file() {
             bail!("{} is no file; name one with --out", path.display());
         }
@@ -46,12 +50,17 @@ impl Out {
             }
             Err(TryLockError::Error(error)) => return Err(error).with_context(context),
         }
-        let users = if file.metadata().with_context(context)?.len() == 0 {
+        let is_new = file.metadata().with_context(context)?.len() == 0;
+        if !is_new {
+            check_header(&mut file, path)?;
+        }
+        check_own(&file, path)?;
+        let users = if is_new {
             file.write_all(HEADER.as_bytes()).with_context(context)?;
             Users::new()
         } else {
             mend(&file, path)?;
-            users(&mut file, path)?
+            users(&mut file, path, parent)?
         };
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(".unfinished");
@@ -110,24 +119,42 @@ fn mend(mut file: &File, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Who stands in the file.
-fn users(file: &mut File, path: &Path) -> anyhow::Result<Users> {
-    let foreign =
-        || format!("{} was not written by an import; name another with --out", path.display());
-    let mut header = vec![0; HEADER.len()];
-    file.seek(SeekFrom::Start(0)).with_context(foreign)?;
-    file.read_exact(&mut header).with_context(foreign)?;
+fn foreign(path: &Path) -> String {
+    format!("{} was not written by an import; name another with --out", path.display())
+}
+
+/// Refuses a file of something else before anything is done to it.
+fn check_header(file: &mut File, path: &Path) -> anyhow::Result<()> {
+    let mut header = Vec::new();
+    file.seek(SeekFrom::Start(0)).with_context(|| foreign(path))?;
+    file.take(u64::try_from(HEADER.len())?)
+        .read_to_end(&mut header)
+        .with_context(|| foreign(path))?;
     if header != HEADER.as_bytes() {
-        bail!(foreign());
+        bail!(foreign(path));
     }
+    Ok(())
+}
+
+/// Who stands in the file.
+fn users(file: &mut File, path: &Path, parent: &str) -> anyhow::Result<Users> {
+    let foreign = || foreign(path);
+    let start = u64::try_from(HEADER.len())?;
+    file.seek(SeekFrom::Start(start)).with_context(foreign)?;
     let mut users = Users::new();
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(file);
     let mut record = csv::StringRecord::new();
     // Not with its error, which may quote a password.
     while reader.read_record(&mut record).ok().with_context(foreign)? {
-        let (Some(username), Some(realm)) = (record.get(1), record.get(2)) else {
+        let (Some(name), Some(username), Some(realm)) =
+            (record.get(0), record.get(1), record.get(2))
+        else {
             bail!(foreign());
         };
+        let Some((account, _)) = name.split_once("/credentials/") else { bail!(foreign()) };
+        if account != parent {
+            bail!("{} is of {}; name another with --out", path.display(), harmless(account));
+        }
         users.insert(username, realm);
     }
     Ok(users)
@@ -165,12 +192,12 @@ mod tests {
     fn an_interrupted_import_knows_who_is_there_and_its_request_ids() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.csv");
-        let (mut out, users) = Out::open(&path).unwrap();
+        let (mut out, users) = Out::open(&path, "accounts/acme").unwrap();
         assert_eq!(users.count(), 0);
         let issued = IssuedSecret { password: "p,\"w".to_owned(), version: 1 };
         out.write(&credential("a"), Some(&issued)).unwrap();
         out.write(&credential("b"), None).unwrap();
-        let busy = Out::open(&path).err().unwrap().to_string();
+        let busy = Out::open(&path, "accounts/acme").err().unwrap().to_string();
         assert!(busy.contains("another import"), "{busy}");
         let nonce = out.nonce();
         drop(out);
@@ -181,12 +208,12 @@ mod tests {
 
         // Killed in the middle of a line.
         fs::write(&path, format!("{written}accounts/acme/credentials/c,c,r,ha")).unwrap();
-        let (out, users) = Out::open(&path).unwrap();
+        let (out, users) = Out::open(&path, "accounts/acme").unwrap();
         assert_eq!((out.nonce(), users.count()), (nonce, 2));
         assert!(users.contains("a", "r") && users.contains("b", "r") && !users.contains("c", "r"));
         assert_eq!(fs::read_to_string(&path).unwrap(), written);
         out.close(true).unwrap();
-        let (out, users) = Out::open(&path).unwrap();
+        let (out, users) = Out::open(&path, "accounts/acme").unwrap();
         assert!(out.nonce() != nonce && users.count() == 2, "a further import is another one");
     }
 
@@ -194,14 +221,23 @@ mod tests {
     fn a_file_of_something_else_or_for_everybody_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.csv");
-        let open = || Out::open(&path).err().map(|error| format!("{error:#}")).unwrap_or_default();
-        for other in ["precious", "precious\n", "username,realm\na,r\n"] {
+        let open = || {
+            Out::open(&path, "accounts/acme")
+                .err()
+                .map(|error| format!("{error:#}"))
+                .unwrap_or_default()
+        };
+        for other in ["precious", "precious\n", "precious\nhalf", "username,realm\na,r\n"] {
             fs::write(&path, other).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
             assert!(open().contains("not written by an import"), "{other}: {}", open());
             assert_eq!(fs::read_to_string(&path).unwrap(), other, "untouched");
         }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(&path, format!("{HEADER}accounts/beta/credentials/a,a,r,p\n")).unwrap();
         assert!(open().contains("chmod 600"), "{}", open());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(open().contains("out.csv is of accounts/beta; name another"), "{}", open());
+        let stdout = Out::open(Path::new("/dev/stdout"), "accounts/acme").err().unwrap();
+        assert!(stdout.to_string().contains("of your own with --out"), "{stdout}");
     }
 }

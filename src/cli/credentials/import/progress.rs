@@ -1,8 +1,9 @@
 //! How far an import is: a bar in a terminal, elsewhere a line for each tenth.
 
+use std::fmt;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::cli::note;
 use crate::cli::terminal::is_watched;
@@ -20,9 +21,9 @@ impl Progress {
         let bar = is_watched().then(|| {
             let length = u64::try_from(total).unwrap_or(u64::MAX);
             let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-            let template = "{bar:30} {human_pos} of {human_len}, {per_sec}, {eta} left";
+            let template = "{bar:30} {human_pos} of {human_len}, {rate}, {eta} left";
             match ProgressStyle::with_template(template) {
-                Ok(style) => bar.with_style(style),
+                Ok(style) => bar.with_style(style.with_key("rate", rate)),
                 Err(_) => bar,
             }
         });
@@ -39,20 +40,17 @@ impl Progress {
         }
     }
 
-    /// Says something beside the bar.
-    pub(super) fn suspend(&self, say: impl FnOnce()) {
-        match &self.bar {
-            Some(bar) => bar.suspend(say),
-            None => say(),
-        }
-    }
-
     /// Takes the bar away.
     pub(super) fn end(self) {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Whole credentials a second.
+fn rate(state: &ProgressState, to: &mut dyn fmt::Write) {
+    write!(to, "{:.0}/s", state.per_sec()).ok();
 }
 
 /// Whether a further tenth of the whole is done with this step.

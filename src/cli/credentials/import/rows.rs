@@ -3,20 +3,27 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use csv::StringRecord;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::cli::{note, secrets};
+use crate::config::check_own;
 use crate::credential::{Description, Realm, Username};
 use crate::name::{Invalid, ResourceId};
 use crate::secret::Password;
 
-/// Credentials that one import can create: a line's number has 32 bits of its request id.
-const MOST: usize = 1 << 30;
+/// What a file may say of a credential, and the first two must be there.
+const COLUMNS: [&str; 5] = ["username", "realm", "id", "password", "description"];
+
+/// Wrong lines that are told at once.
+const PROBLEMS: usize = 20;
 
 /// A line of the file.
 #[derive(Deserialize)]
@@ -62,41 +69,103 @@ impl Users {
     }
 }
 
-/// The request id of a line: the same in each run of an import, and of no other import.
-pub(super) fn request_id(nonce: [u8; 12], line: u64) -> String {
+/// Where the lines are: they are read twice, so what is piped in is held.
+pub(super) enum Source {
+    File(PathBuf),
+    Piped(Vec<u8>),
+}
+
+impl Source {
+    /// `-`: standard input.
+    pub(super) fn open(file: PathBuf) -> anyhow::Result<Self> {
+        if file != Path::new("-") {
+            return Ok(Self::File(file));
+        }
+        let mut piped = Vec::new();
+        io::stdin().read_to_end(&mut piped).context("cannot read standard input")?;
+        Ok(Self::Piped(piped))
+    }
+
+    fn reader(&self) -> anyhow::Result<csv::Reader<Box<dyn io::Read + '_>>> {
+        let read: Box<dyn io::Read> = match self {
+            Self::File(path) => {
+                let open = File::open(path);
+                Box::new(open.with_context(|| format!("cannot read {}", path.display()))?)
+            }
+            Self::Piped(bytes) => Box::new(bytes.as_slice()),
+        };
+        Ok(csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(read))
+    }
+
+    /// Refuses passwords that others may read.
+    fn check_own(&self) -> anyhow::Result<()> {
+        let Self::File(path) = self else { return Ok(()) };
+        check_own(&File::open(path)?, path)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Piped(_) => f.write_str("standard input"),
+        }
+    }
+}
+
+/// The request id of a line: the same in each run of an import, wherever the line stands then, and of no other import.
+pub(super) fn request_id(nonce: [u8; 12], row: &Row) -> String {
+    let mut hash = Sha256::new_with_prefix(nonce);
+    for text in [&row.id, &row.username, &row.realm] {
+        // None of them can have a zero in it.
+        hash.update(text);
+        hash.update([0]);
+    }
     let mut bytes = [0; 16];
-    let (start, end) = bytes.split_at_mut(nonce.len());
-    start.copy_from_slice(&nonce);
-    end.copy_from_slice(&u32::try_from(line).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.iter_mut().zip(hash.finalize()).for_each(|(byte, hashed)| *byte = hashed);
     Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
 /// Reads the whole file, so that nothing is created from one that is broken. How many lines it has.
-pub(super) fn check(file: &Path) -> anyhow::Result<usize> {
+pub(super) fn check(source: &Source) -> anyhow::Result<usize> {
     let mut users = Users::new();
     let mut weak = (0, 0);
-    let mut reader = open(file)?;
-    let headers = headers(&mut reader, file)?;
+    let mut problems = Vec::new();
+    let mut reader = source.reader()?;
+    let headers = headers(&mut reader, source)?;
+    if headers.iter().any(|name| name == "password") {
+        source.check_own()?;
+    }
     let mut record = StringRecord::new();
-    while reader.read_record(&mut record).map_err(|error| problem(file, line(&record), &error))? {
+    loop {
+        let found = reader.read_record(&mut record);
         let line = line(&record);
-        let row = record.deserialize::<Row>(Some(&headers));
-        let row = row.map_err(|error| problem(file, line, &error))?;
-        if let Err((column, Invalid(rule))) = valid(&row) {
-            bail!("line {line} of {}: {column} {rule}; nothing was created", file.display());
+        let row = match found {
+            Ok(false) => break,
+            Ok(true) => record.deserialize::<Row>(Some(&headers)),
+            Err(error) => Err(error),
+        };
+        let problem = match &row {
+            Err(error) => Some(problem(error)),
+            Ok(row) => match valid(row) {
+                Err((column, Invalid(rule))) => Some(format!("{column} {rule}")),
+                Ok(()) if users.insert(&row.username, &row.realm) => None,
+                Ok(()) => Some("names a user again; take it out".to_owned()),
+            },
+        };
+        if let Some(problem) = problem {
+            problems.push(format!("line {line} of {source}: {problem}"));
+            if problems.len() == PROBLEMS {
+                problems.push("there may be more".to_owned());
+                break;
+            }
         }
-        if !users.insert(&row.username, &row.realm) {
-            bail!(
-                "line {line} of {} names a user again; take it out, nothing was created",
-                file.display()
-            );
-        }
-        if row.password.as_deref().is_some_and(secrets::is_weak) {
+        if row.is_ok_and(|row| row.password.as_deref().is_some_and(secrets::is_weak)) {
             weak = (weak.0 + 1, if weak.0 == 0 { line } else { weak.1 });
         }
     }
-    if users.count() > MOST {
-        bail!("{} has more than {MOST} lines; divide it", file.display());
+    if !problems.is_empty() {
+        bail!("{}\nnothing was created", problems.join("\n"));
     }
     if weak.0 > 0 {
         note(format_args!(
@@ -109,9 +178,11 @@ pub(super) fn check(file: &Path) -> anyhow::Result<usize> {
 }
 
 /// The lines of the file, with their numbers; None where one cannot be read.
-pub(super) fn read(file: &Path) -> anyhow::Result<impl Iterator<Item = (u64, Option<Row>)>> {
-    let mut reader = open(file)?;
-    let headers = headers(&mut reader, file)?;
+pub(super) fn read(
+    source: &Source,
+) -> anyhow::Result<impl Iterator<Item = (u64, Option<Row>)> + '_> {
+    let mut reader = source.reader()?;
+    let headers = headers(&mut reader, source)?;
     let mut record = StringRecord::new();
     Ok(std::iter::from_fn(move || {
         let found = reader.read_record(&mut record);
@@ -125,13 +196,41 @@ pub(super) fn read(file: &Path) -> anyhow::Result<impl Iterator<Item = (u64, Opt
     }))
 }
 
-fn open(file: &Path) -> anyhow::Result<csv::Reader<File>> {
-    let open = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(open))
-}
-
-fn headers(reader: &mut csv::Reader<File>, file: &Path) -> anyhow::Result<StringRecord> {
-    reader.headers().cloned().map_err(|error| problem(file, 1, &error))
+/// The names of the columns. A wrong one is not quoted: where there is no header, it may be a password.
+fn headers<R: io::Read>(
+    reader: &mut csv::Reader<R>,
+    source: &Source,
+) -> anyhow::Result<StringRecord> {
+    let found =
+        reader.headers().map_err(|error| anyhow!("line 1 of {source}: {}", problem(&error)))?;
+    let is_known = |name: &str| COLUMNS.contains(&name);
+    let wrong = found.iter().position(|name| !is_known(name));
+    let problem = if found.iter().all(str::is_empty) {
+        "there is no header".to_owned()
+    } else if let Some(place) = wrong {
+        let name = found.get(place).unwrap_or_default();
+        let hint = if name.contains([';', '\t']) {
+            "; columns are divided by commas"
+        } else if is_known(&name.to_lowercase()) {
+            "; write it in lower case"
+        } else {
+            ""
+        };
+        format!("column {} is none that is known{hint}", place + 1)
+    } else if let Some(missing) =
+        COLUMNS.iter().take(2).find(|it| !found.iter().any(|name| name == **it))
+    {
+        format!("there is no column {missing}")
+    } else if (1..found.len()).any(|n| found.iter().take(n).any(|name| Some(name) == found.get(n)))
+    {
+        "a column is there twice".to_owned()
+    } else {
+        return Ok(found.clone());
+    };
+    bail!(
+        "line 1 of {source}: {problem}; nothing was created. It is the header. Columns: {}",
+        COLUMNS.join(", ")
+    )
 }
 
 fn line(record: &StringRecord) -> u64 {
@@ -155,22 +254,14 @@ fn valid(row: &Row) -> Result<(), (&'static str, Invalid)> {
 }
 
 /// Says what is wrong without saying what stands there: it may be a password.
-fn problem(file: &Path, line: u64, error: &csv::Error) -> anyhow::Error {
-    let what = match error.kind() {
+fn problem(error: &csv::Error) -> String {
+    match error.kind() {
         csv::ErrorKind::Utf8 { .. } => "is not UTF-8".to_owned(),
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             format!("has {len} columns, and the header {expected_len}")
         }
-        csv::ErrorKind::Deserialize { err, .. } => match err.kind() {
-            csv::DeserializeErrorKind::Message(text) if text.contains("field") => text.clone(),
-            _ => "cannot be read".to_owned(),
-        },
         _ => "cannot be read".to_owned(),
-    };
-    anyhow::anyhow!(
-        "line {line} of {}: {what}; nothing was created. Columns: username, realm, id, password, description",
-        file.display()
-    )
+    }
 }
 
 #[cfg(test)]
@@ -179,10 +270,19 @@ mod tests {
 
     #[test]
     fn a_line_has_its_own_request_id_in_every_run() {
-        let one = request_id([7; 12], 1);
-        assert_eq!(one, "07070707-0707-4707-8707-070700000001");
-        assert_ne!(one, request_id([7; 12], 2));
-        assert_ne!(one, request_id([8; 12], 1));
+        let row = |id: &str, username: &str, realm: &str| Row {
+            username: username.to_owned(),
+            realm: realm.to_owned(),
+            id: id.to_owned(),
+            password: None,
+            description: None,
+        };
+        let one = request_id([7; 12], &row("", "a", "r"));
+        assert_eq!(one, "152026b8-c5bb-4a68-9cca-b242eb359bfa");
+        for other in [row("a", "", "r"), row("", "ar", ""), row("", "b", "r"), row("1", "a", "r")] {
+            assert_ne!(one, request_id([7; 12], &other));
+        }
+        assert_ne!(one, request_id([8; 12], &row("", "a", "r")));
     }
 
     #[test]
@@ -195,11 +295,9 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_refused_by_its_line_and_without_its_words() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("phones.csv");
         let check = |text: &str| {
-            std::fs::write(&file, text).unwrap();
-            check(&file).map_err(|error| format!("{error:#}"))
+            let piped = Source::Piped(text.as_bytes().to_owned());
+            check(&piped).map_err(|error| format!("{error:#}"))
         };
         assert_eq!(check("username,realm\n"), Ok(0));
         assert_eq!(check(" realm , username,id\nr,a,\nr,b,b-1\n"), Ok(2));
@@ -208,9 +306,14 @@ mod tests {
             Ok(2)
         );
         for (text, says) in [
-            ("username\na\n", "line 2 of"),
-            ("username\na\n", "missing field `realm`"),
-            ("username,realm,pasword\na,r,x\n", "unknown field `pasword`"),
+            ("", "line 1 of standard input: there is no header"),
+            ("\n", "line 1 of standard input: there is no header"),
+            ("username\na\n", "line 1 of standard input: there is no column realm"),
+            ("username,realm,secret\na,r,x\n", "column 3 is none that is known"),
+            ("a,r\n", "column 1 is none that is known"),
+            ("username,realm,realm\na,r,r\n", "twice"),
+            ("username;realm;password\na;r;x\n", "divided by commas"),
+            ("Username,realm\na,r\n", "column 1 is none that is known; write it in lower case"),
             ("username,realm\na,r\nb\n", "line 3 of"),
             ("username,realm\na,r\nb\n", "has 1 columns, and the header 2"),
             ("username,realm\na,r\na,r\n", "line 3 of"),
@@ -222,5 +325,11 @@ mod tests {
             let said = check(text).unwrap_err();
             assert!(said.contains(says) && !said.contains("secret"), "{text}: {said}");
         }
+        let many = format!("username,realm\n{}b\na b,r\n", "a b,r\n".repeat(15));
+        let said = check(&many).unwrap_err();
+        assert_eq!(said.lines().count(), 18, "{said}");
+        assert!(said.contains("line 17 of standard input: has 1 columns"), "{said}");
+        let said = check(&many.repeat(9)).unwrap_err();
+        assert!(said.lines().count() == 22 && said.contains("there may be more"), "{said}");
     }
 }
