@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use super::{Said, doctor, template, token};
 use crate::refusals::world::World;
@@ -14,7 +15,13 @@ async fn a_running_vault_is_asked_and_keeps_its_store_to_itself() {
     let world = World::of(template.path(), 203);
     let server = Process::serve(&world.data(), &[("CREDVAULT_OPS_LISTEN", "127.0.0.1:0")]);
     let operations = server.operations().to_string();
-    let said = Said::of(doctor(&world, &["--ops-listen", &operations]).output().unwrap());
+    let ask = || Said::of(doctor(&world, &["--ops-listen", &operations]).output().unwrap());
+    let mut said = ask();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    // The listener for probes is there first.
+    while said.plain.contains("not open yet") && Instant::now() < deadline {
+        said = ask();
+    }
     assert!(said.finds("running", "good", "it takes calls", ""), "{}", said.plain);
     assert!(said.finds("key", "good", "for its owner alone", ""), "{}", said.plain);
     assert!(said.finds("descriptors", "good", "there, enough", ""), "{}", said.plain);
