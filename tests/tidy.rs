@@ -88,7 +88,10 @@ const FENCES: &[(&str, &str)] = &[
     ("webpki_roots", "upstream::http*"),
     ("prometheus", "telemetry::metrics*"),
     ("procfs", "telemetry::metrics*"),
-    ("rustix", "server::process server::listener server::doctor* store::sqlite::place"),
+    (
+        "rustix",
+        "server::process server::listener server::doctor* store::sqlite::checkpoint store::sqlite::place",
+    ),
     ("clap", "cli config main"),
     ("std::env", "config defect"),
 ];
