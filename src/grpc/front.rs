@@ -1,9 +1,8 @@
 //! The front door: what happens to every call before and after its service.
 //!
 //! Deadline → panic isolation → size of the metadata → authentication → place for a large answer → frame check → service →
-//! log line. Health is open to
-//! everybody, reflection to everybody in dev, everything else to callers with a valid API token or client certificate only,
-//! so that an unknown peer cannot even find out which methods exist.
+//! log line. Health is open to everybody, reflection to everybody in dev, everything else to callers with a valid API token
+//! or client certificate only, so that an unknown peer cannot even find out which methods exist.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use tonic::{Code, Status};
 use super::frame::{Checked, Messages};
 use super::health::{Asks, Health};
 use super::holding::Holding;
-use super::large_answers::{LargeAnswers, Pieces};
+use super::large_answers::{LargeAnswers, OwnLargeAnswers, Pieces};
 use super::watches::{StrangersWatches, Watches};
 use super::{Services, measure, status};
 use crate::access::spiffe::Workload;
@@ -44,13 +43,13 @@ pub struct Peer {
     /// The workload that its certificate names, if it showed one.
     pub workload: Option<Arc<Workload>>,
     watches: Watches,
-    large_answers: LargeAnswers,
+    large_answers: OwnLargeAnswers,
 }
 
 impl Peer {
     /// Whom a new connection leads to, of whom nothing but the address is known.
     pub fn stranger(address: String) -> Self {
-        let (watches, large_answers) = (Watches::of_connection(), LargeAnswers::of_connection());
+        let (watches, large_answers) = (Watches::of_connection(), OwnLargeAnswers::new());
         Self { address, workload: None, watches, large_answers }
     }
 }
@@ -68,7 +67,7 @@ pub struct Front {
 impl Front {
     pub(super) fn new(vault: Arc<Vault>, services: Services) -> Self {
         let strangers_watches = StrangersWatches::new();
-        let large_answers = LargeAnswers::of_all();
+        let large_answers = LargeAnswers::new();
         Self { vault, services: Arc::new(services), strangers_watches, large_answers }
     }
 
@@ -116,7 +115,10 @@ impl Front {
 
         // Before anything is read. The deadline of the call ends the wait as well.
         let place = match own {
-            Some(own) => Some((own.take().await, self.large_answers.take().await)),
+            Some(own) => {
+                let caller = caller.as_ref().map_or("", |caller| &caller.actor.principal);
+                Some(self.large_answers.take(&own, caller).await)
+            }
             None => None,
         };
         let mut request = request.map(|body| Checked::new(body, messages));
