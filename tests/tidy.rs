@@ -88,10 +88,8 @@ const FENCES: &[(&str, &str)] = &[
     ("webpki_roots", "upstream::http*"),
     ("prometheus", "telemetry::metrics*"),
     ("procfs", "telemetry::metrics*"),
-    (
-        "rustix",
-        "server::process server::listener server::doctor* store::sqlite::checkpoint store::sqlite::place",
-    ),
+    ("rustix", "server::process server::listener server::doctor* store::sqlite::place"),
+    ("thread_priority", "store::sqlite::checkpoint"),
     ("clap", "cli config main"),
     ("std::env", "config defect"),
 ];

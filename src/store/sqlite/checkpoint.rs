@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::files;
@@ -31,6 +31,8 @@ const TICK: Duration = Duration::from_secs(1);
 const TRUNCATE_AFTER: Duration = Duration::from_secs(30);
 /// How long a truncation may hold up commits while a reader is at work.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a pass may wait for the processor to have nothing else to do.
+const IDLE_PASS: Duration = Duration::from_secs(1);
 const PATIENCE_AT_STOP: Duration = Duration::from_secs(1);
 const PASSIVE_FROM: u64 = 4 << 20;
 const TRUNCATE_FROM: u64 = 64 << 20;
@@ -162,20 +164,35 @@ impl Thread {
     }
 
     /// Moves what is committed into the main file while commits go on, on a thread that has the processor when nobody
-    /// else wants it: a second's changes are many milliseconds of copying, which callers would wait for.
+    /// else wants it: a second's changes are many milliseconds of copying, which callers would wait for. Where there is
+    /// no such moment for too long, it is done like all other work.
     fn pass(&mut self) {
+        let interrupt = self.connection.get_interrupt_handle();
         let (connection, readers) = (&mut self.connection, &*self.readers);
-        thread::scope(|scope| {
-            let pass =
-                thread::Builder::new().name("store-pass".into()).spawn_scoped(scope, move || {
-                    rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19).ok();
-                    checkpoint(connection, readers, Checkpoint::Passive);
-                });
+        let (done, ended) = sync_channel::<()>(1);
+        let is_done = thread::scope(|scope| {
+            let pass = thread::Builder::new().name("store-pass".into()).spawn_scoped(scope, || {
+                let (connection, done) = (connection, done);
+                run_when_idle();
+                checkpoint(connection, readers, Checkpoint::Passive);
+                done.send(()).ok();
+            });
             if let Err(error) = pass {
-                // Then the truncation has all the work.
                 tracing::warn!(%error, "start a thread that checkpoints the store");
+                return false;
             }
+            let mut wait = IDLE_PASS;
+            let mut is_done = true;
+            // It may not even have begun, so once is not enough.
+            while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+                interrupt.interrupt();
+                (wait, is_done) = (PATIENCE, false);
+            }
+            is_done
         });
+        if !is_done {
+            checkpoint(&self.connection, &self.readers, Checkpoint::Passive);
+        }
     }
 
     /// Cuts the log to zero. Most of the work is done before, while commits go on; then most of what came meanwhile.
@@ -221,6 +238,10 @@ fn checkpoint(connection: &Connection, readers: &Readers, mode: Checkpoint) -> b
             metrics::checkpoint(mode, end);
             !busy
         }
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+            metrics::checkpoint(mode, CheckpointEnd::Busy);
+            false
+        }
         Err(error) => {
             metrics::checkpoint(mode, CheckpointEnd::Failed);
             tracing::warn!(%error, ?mode, "checkpoint the store");
@@ -229,3 +250,21 @@ fn checkpoint(connection: &Connection, readers: &Readers, mode: Checkpoint) -> b
         }
     }
 }
+
+/// Leaves the processor to all other threads from here on.
+#[cfg(target_os = "linux")]
+fn run_when_idle() {
+    use thread_priority::{
+        NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+        set_thread_priority_and_policy, thread_native_id,
+    };
+
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    let changed = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+    if let Err(error) = changed {
+        tracing::debug!(?error, "lower the priority of a pass");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn run_when_idle() {}
