@@ -2,8 +2,9 @@
 //!
 //! The log keeps every page ever written until it is truncated, overwritten ciphertext included. So:
 //!
-//! - once a second, what is committed moves into the main file when the log is large (PASSIVE: blocks nobody), and
-//!   the log is cut when it is very large;
+//! - once a second, what is committed moves into the main file when the log is large (PASSIVE: blocks nobody, and yields
+//!   the processor to everybody), and the log is cut when it is very large. So under full load it is larger than that, by
+//!   what a few seconds write;
 //! - 30 s after the first change since the last truncation, and at the stop, the log is cut to zero (TRUNCATE).
 //!   That holds the write lock while it waits for readers, so it waits briefly and tries again a second later.
 //!   What SQLite left in the gaps of its pages is zeroed after it (`sweep.rs`), which reads the whole file: so only then.
@@ -183,7 +184,7 @@ impl Thread {
             }
             let mut wait = IDLE_PASS;
             let mut is_done = true;
-            // It may not even have begun, so once is not enough.
+            // It may not even have begun, so once is not enough. It ends: an idle thread gets a little of any processor.
             while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
                 interrupt.interrupt();
                 (wait, is_done) = (PATIENCE, false);
