@@ -79,7 +79,10 @@ const FENCES: &[(&str, &str)] = &[
     ("hkdf", "crypto"),
     ("hmac", "crypto"),
     ("rand", "crypto"),
-    ("sha2", "crypto digest audit access::api_token cli::credentials::import"),
+    (
+        "sha2",
+        "crypto digest audit access::api_token cli::credentials::import store::sqlite::checksum",
+    ),
     ("md5", "digest"),
     ("reqwest", "upstream::http*"),
     ("rustls", "upstream::http* server::tls"),

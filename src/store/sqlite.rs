@@ -9,8 +9,8 @@
 
 mod access;
 mod checkpoint;
+mod checksum;
 mod files;
-mod genuine;
 mod inspect;
 mod known;
 mod list;
@@ -49,7 +49,6 @@ use crate::defect::{Defect, planted};
 use crate::name::{ResourceId, Uid};
 use crate::provider::{Provider, ProviderFilter, Verification};
 use checkpoint::Checkpointer;
-use genuine::Genuine;
 use known::Known;
 use readers::{Commits, Readers};
 use room::Room;
@@ -71,7 +70,6 @@ pub(super) struct SqliteStore {
     identity: Identity,
     readers: Arc<Readers>,
     scans: Scans,
-    genuine: Genuine,
     known: Arc<Known>,
     writer: Writer,
     checkpointer: Checkpointer,
@@ -118,12 +116,10 @@ impl SqliteStore {
             runtime: Handle::current(),
         };
         let writer = Writer::start(writing, beside)?;
-        let genuine = Genuine::default();
         Ok(Self {
             identity,
             readers,
             scans,
-            genuine,
             known,
             writer,
             checkpointer,
@@ -249,7 +245,7 @@ impl Store for SqliteStore {
         scope: &AccountScope,
         id: &ResourceId,
     ) -> Result<Option<StoredCredential>, Error> {
-        self.read(|connection| read::credential(connection, &self.genuine, scope, id))
+        self.read(|connection| read::credential(connection, scope, id))
     }
 
     async fn credential_by_username(

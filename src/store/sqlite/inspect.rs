@@ -117,17 +117,19 @@ impl Inspection for Inspected {
         account: &Account,
         each: &mut dyn FnMut(Result<StoredSecret, String>),
     ) -> Result<(), Error> {
+        let checked = files::schema(&self.connection)? >= files::CHECKSUMS;
+        let credential = if checked { read::genuine_credential } else { read::stored_credential };
         for (table, kind) in [("credential", SecretKind::Password), ("provider", SecretKind::Token)]
         {
             let sql = match kind {
-                SecretKind::Password => read::all_credentials(),
+                SecretKind::Password => read::all_credentials(checked),
                 SecretKind::Token => read::all_providers(),
             };
             let mut statement = self.connection.prepare(&sql)?;
             let mut rows = statement.query(params![account.uid.as_bytes()])?;
             while let Some(row) = rows.next()? {
                 let secret = match kind {
-                    SecretKind::Password => read::stored_credential(row, account).map(|stored| {
+                    SecretKind::Password => credential(row, account).map(|stored| {
                         let it = stored.credential;
                         let (name, resource, version) = (it.name.to_string(), it.uid, it.version);
                         StoredSecret { name, resource, kind, version, sealed: stored.password }

@@ -172,7 +172,7 @@ mod tests {
                  INSERT INTO credential SELECT uid, format('id-%03d', n * 7 % 300), randomblob(16),
                     format('%s-%d', iif(n % 40 = 0, 'rare', 'user'), n), 'realm-' || (n % 3), n % 50 <> 0, '',
                     iif(n % 60 = 0, '{\"site\":\"b\",\"team\":\"x\"}', '{\"site\":\"a\"}'),
-                    1, 1, 0, 0, n, zeroblob(150)
+                    1, 1, 0, 0, n, zeroblob(150), zeroblob(8)
                  FROM n, account;",
             )
             .unwrap();

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
-use super::genuine::Genuine;
+use super::checksum;
 use crate::access::AccountScope;
 use crate::account::Account;
 use crate::audit::{ACCEPT_CLOCK, Actor, Entry, Link, Linked};
@@ -66,38 +66,20 @@ pub(super) fn stored_credential(row: &Row<'_>, account: &Account) -> Result<Stor
     Ok(StoredCredential { credential: credential_row(row, account)?, password: sealed(row, 12)? })
 }
 
-/// The row and the index over usernames must agree on whose row it is: with either of them damaged, one
-/// user could pass for another. Names are not part of what a ciphertext is bound to.
 pub(super) fn credential(
     connection: &Connection,
-    genuine: &Genuine,
     scope: &AccountScope,
     id: &ResourceId,
 ) -> Result<Option<StoredCredential>> {
     let sql = concat!(
         "SELECT ",
         credential_columns!(),
-        " FROM credential WHERE account = ?1 AND id = ?2"
+        ", checksum FROM credential WHERE account = ?1 AND id = ?2"
     );
-    let account = scope.account().uid;
-    let key = params![account.as_bytes(), id.as_str()];
-    let found = one(connection, sql, key, |row| stored_credential(row, scope.account()))?;
-    let Some(stored) = found else { return Ok(None) };
-    let Credential { name, username, realm, .. } = &stored.credential;
-    let is_genuine = genuine.is(account, &stored.credential, || {
-        let sql = "SELECT id FROM credential WHERE account = ?1 AND realm = ?2 AND username = ?3";
-        let key = params![account.as_bytes(), realm.as_str(), username.as_str()];
-        let named = one(connection, sql, key, |row| Ok(row.get_ref(0)?.as_str()? == id.as_str()))?;
-        Ok::<_, rusqlite::Error>(named == Some(true) && name.id == *id)
-    })?;
-    if is_genuine {
-        Ok(Some(stored))
-    } else {
-        Err(wrong(0, "the id of the row that has this username"))
-    }
+    let key = params![scope.account().uid.as_bytes(), id.as_str()];
+    one(connection, sql, key, |row| genuine_credential(row, scope.account()))
 }
 
-/// As [`credential`]. SQLite would take username and realm from the index, so the row is read by its id.
 pub(super) fn credential_by_username(
     connection: &Connection,
     scope: &AccountScope,
@@ -107,22 +89,28 @@ pub(super) fn credential_by_username(
     let sql = concat!(
         "SELECT ",
         credential_columns!(),
-        " FROM credential WHERE account = ?1 AND id =
-        (SELECT id FROM credential WHERE account = ?1 AND realm = ?2 AND username = ?3)"
+        ", checksum FROM credential WHERE account = ?1 AND realm = ?2 AND username = ?3"
     );
     let key = params![scope.account().uid.as_bytes(), realm.as_str(), username.as_str()];
-    one(connection, sql, key, |row| {
-        let stored = stored_credential(row, scope.account())?;
-        if stored.credential.username != *username || stored.credential.realm != *realm {
-            return Err(wrong(2, "the username that the index has for this row"));
-        }
-        Ok(stored)
-    })
+    one(connection, sql, key, |row| genuine_credential(row, scope.account()))
 }
 
-/// For all of an account: rows for [`stored_credential`].
-pub(super) fn all_credentials() -> String {
-    format!("SELECT {CREDENTIAL} FROM credential WHERE account = ?1")
+/// With a row or an index damaged, one user could pass for another: names are not part of what a ciphertext is bound
+/// to. SQLite takes some of them from the index, which is why all are held against its checksum.
+pub(super) fn genuine_credential(row: &Row<'_>, account: &Account) -> Result<StoredCredential> {
+    let stored = stored_credential(row, account)?;
+    let checksum = row.get_ref(13)?.as_blob()?;
+    if checksum == checksum::of(account.uid, &stored.credential) {
+        Ok(stored)
+    } else {
+        Err(wrong(13, "the checksum of what the row holds"))
+    }
+}
+
+/// For all of an account: rows for [`genuine_credential`], or for [`stored_credential`] where there are no checksums yet.
+pub(super) fn all_credentials(with_checksums: bool) -> String {
+    let checksum = if with_checksums { ", checksum" } else { "" };
+    format!("SELECT {CREDENTIAL}{checksum} FROM credential WHERE account = ?1")
 }
 
 /// For all of an account: rows for [`stored_provider`].

@@ -13,7 +13,7 @@ use crate::store::{
     Change, Done, Error, OnceKey, Record, StoredCredential, StoredProvider, Taken, Write,
 };
 
-use super::{access, read, verifications};
+use super::{access, checksum, read, verifications};
 
 /// The last links of the chains that a transaction has appended to, so that each is read once.
 #[derive(Default)]
@@ -143,8 +143,8 @@ fn insert_credential(
     insert(
         connection,
         "INSERT INTO credential (account, id, uid, username, realm, enabled, description, labels, version,
-            revision, create_time, update_time, rotate_time, sealed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            revision, create_time, update_time, rotate_time, sealed, checksum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         params![
             account.as_bytes(),
             credential.name.id.as_str(),
@@ -160,6 +160,7 @@ fn insert_credential(
             credential.update_time.as_microsecond(),
             credential.rotate_time.as_microsecond(),
             password.as_bytes(),
+            checksum::of(account, credential),
         ],
     )
 }

@@ -9,9 +9,10 @@ use crate::providers::{SID, TOKEN, TOKEN_2, create_provider, display_name};
 use crate::support::database::alter;
 use crate::support::{Clients, TestVault, channel};
 
-/// Takes back what 0005 to 0002 changed, and what the first version did not write.
+/// Takes back what 0006 to 0002 changed, and what the first version did not write.
 const AS_BEFORE: &str = "
     INSERT INTO secret_version SELECT uid, 0, 'destroyed', NULL, 0, NULL, 0 FROM provider;
+    ALTER TABLE credential DROP COLUMN checksum;
     DROP INDEX credential_by_realm;
     DROP INDEX credential_by_username;
     DROP INDEX credential_disabled;

@@ -1,0 +1,99 @@
+//! What a credential's row says of whose it is, in a form that damage does not leave right (docs/adr/0011).
+
+use rusqlite::Connection;
+use rusqlite::functions::FunctionFlags;
+use sha2::{Digest as _, Sha256};
+
+use crate::credential::Credential;
+use crate::name::Uid;
+
+/// The first bytes of a SHA-256 over account, uid, id, realm and username. None of them ever changes.
+pub(super) type Checksum = [u8; 8];
+
+/// The checksum of a row. It finds damage, not intent: there is no key in it.
+pub(super) fn of(account: Uid, row: &Credential) -> Checksum {
+    let texts = [row.name.id.as_str(), row.realm.as_str(), row.username.as_str()];
+    hash(account.as_bytes(), row.uid.as_bytes(), texts)
+}
+
+fn hash(account: &[u8], uid: &[u8], texts: [&str; 3]) -> Checksum {
+    let mut hash = Sha256::new();
+    hash.update(account);
+    hash.update(uid);
+    for text in texts {
+        // None of them has a zero in it.
+        hash.update(text);
+        hash.update([0]);
+    }
+    let mut checksum = Checksum::default();
+    checksum.iter_mut().zip(hash.finalize()).for_each(|(byte, hashed)| *byte = hashed);
+    checksum
+}
+
+/// Lets SQL say `checksum(account, id, uid, realm, username)`, for rows from before they had one.
+pub(super) fn teach(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("checksum", 5, flags, |row| {
+        let text = |column| Ok::<_, rusqlite::Error>(row.get_raw(column).as_str()?);
+        let (account, uid) = (row.get_raw(0).as_blob()?, row.get_raw(2).as_blob()?);
+        Ok(hash(account, uid, [text(1)?, text(3)?, text(4)?]))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::credential::{Description, Labels, Realm, Username};
+    use crate::name::{CredentialName, ResourceId};
+
+    fn row() -> Credential {
+        Credential {
+            uid: Uid::from_bytes([1; 16]),
+            name: CredentialName {
+                account: ResourceId::parse("acme").unwrap(),
+                id: ResourceId::parse("desk").unwrap(),
+            },
+            username: Username::parse("alice").unwrap(),
+            realm: Realm::parse("sip.test").unwrap(),
+            enabled: true,
+            description: Description::parse("").unwrap(),
+            labels: Labels::default(),
+            version: 1,
+            revision: 1,
+            create_time: Timestamp::UNIX_EPOCH,
+            update_time: Timestamp::UNIX_EPOCH,
+            rotate_time: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn whatever_says_whose_a_row_is_changes_its_checksum() {
+        let (row, account) = (row(), Uid::from_bytes([2; 16]));
+        let own = of(account, &row);
+        assert_eq!(of(account, &Credential { version: 2, revision: 2, ..row.clone() }), own);
+        assert_ne!(of(Uid::from_bytes([3; 16]), &row), own);
+        let name = CredentialName { id: ResourceId::parse("desl").unwrap(), ..row.name.clone() };
+        for other in [
+            Credential { uid: Uid::from_bytes([3; 16]), ..row.clone() },
+            Credential { name, ..row.clone() },
+            Credential { username: Username::parse("alicf").unwrap(), ..row.clone() },
+            Credential { realm: Realm::parse("sip.tesu").unwrap(), ..row.clone() },
+        ] {
+            assert_ne!(of(account, &other), own);
+        }
+    }
+
+    #[test]
+    fn sql_says_the_same() {
+        let connection = Connection::open_in_memory().unwrap();
+        teach(&connection).unwrap();
+        let (row, account) = (row(), Uid::from_bytes([2; 16]));
+        let sql = "SELECT checksum(?1, 'desk', ?2, 'sip.test', 'alice')";
+        let said: Vec<u8> = connection
+            .query_row(sql, [account.as_bytes(), row.uid.as_bytes()], |row| row.get(0))
+            .unwrap();
+        assert_eq!(said, of(account, &row));
+    }
+}
