@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
+
 /// Why a value from outside is not acceptable, in words for the person who sent it.
 ///
 /// Never contains the value itself, so that a secret in the wrong field is not echoed.
@@ -30,9 +32,11 @@ impl ResourceId {
         }
     }
 
-    /// An id for a resource whose creator chose none, from 128 random bits.
-    pub fn from_random(random: [u8; 16]) -> Self {
-        Self(format!("x{}", hex::encode(random)).into())
+    /// An id for a resource whose creator chose none: the time in milliseconds and 80 random bits, in hexadecimal.
+    /// So lists have them in the order in which they were made, and what was made together lies together.
+    pub fn made_at(now: Timestamp, random: [u8; 10]) -> Self {
+        let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();
+        Self(format!("x{millis:012x}{}", hex::encode(random)).into())
     }
 
     /// The id that stands for an API token among those of other resources.
@@ -235,7 +239,18 @@ mod tests {
         {
             assert!(ResourceId::parse(bad).is_err(), "{bad:?}");
         }
-        assert!(ResourceId::parse(ResourceId::from_random([255; 16]).as_str()).is_ok());
+    }
+
+    #[test]
+    fn made_ids_are_ids_and_lie_in_the_order_of_their_times() {
+        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
+        let made =
+            [(at(0), [255; 10]), (at(15), [1; 10]), (at(16), [0; 10]), (Timestamp::MAX, [0; 10])];
+        let ids = made.map(|(time, random)| ResourceId::made_at(time, random));
+        assert!(ids.is_sorted(), "{ids:?}");
+        assert!(
+            ids.iter().all(|id| id.as_str().len() == 33 && ResourceId::parse(id.as_str()).is_ok())
+        );
     }
 
     #[test]

@@ -74,7 +74,9 @@ pub(crate) fn name(place: u64) -> String {
 }
 
 fn id(place: u64) -> String {
-    format!("x{:016x}{:016x}", mix(place), mix(place ^ 0xffff_0000))
+    // A time in milliseconds, in which sixteen were made, and 80 random bits.
+    let (time, random) = (0x019a_0000_0000 + place / 16, mix(place));
+    format!("x{time:012x}{random:016x}{:04x}", random & 0xffff)
 }
 
 fn username(place: u64) -> String {

@@ -55,11 +55,11 @@ impl Vault {
             NewPassword::Chosen(password) => password,
             NewPassword::Generated(length) => password::generate(length)?,
         };
+        let now = self.clock.now();
         let id = match new.id {
             Some(id) => id,
-            None => ResourceId::from_random(random::bytes()?),
+            None => ResourceId::made_at(now, random::bytes()?),
         };
-        let now = self.clock.now();
         let credential = Credential {
             uid: Uid::from_bytes(random::bytes()?),
             name: CredentialName { account: scope.account().id.clone(), id },

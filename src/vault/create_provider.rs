@@ -51,7 +51,7 @@ impl Vault {
         }
         let id = match new.id {
             Some(id) => id,
-            None => ResourceId::from_random(random::bytes()?),
+            None => ResourceId::made_at(self.clock.now(), random::bytes()?),
         };
         let name = ProviderName { account: scope.account().id.clone(), id };
         self.limits.may_ask(scope.account().uid, None)?;
