@@ -65,6 +65,7 @@ impl Bench {
         // After everything else that a vault does: random reads, digests and rotations.
         self.load(&large, &calls::get(many), CALLERS).await;
         self.load(&large, &calls::verify(many), CALLERS).await;
+        let reading = large.memory("VmRSS");
         self.load(&large, &calls::rotate(many), CALLERS).await;
         let memory = large.memory("VmRSS");
         let (own, of_files) = (large.memory("RssAnon"), large.memory("RssFile"));
@@ -82,10 +83,16 @@ impl Bench {
             self.short_load(&large, &calls::rotate(many), CALLERS).await;
         }
         let detail = format!(
-            "{many} credentials; {own:.0} MiB its own, {of_files:.0} MiB of files; {:.0} MiB after a start",
+            "{many} credentials; {own:.0} MiB its own, {of_files:.0} MiB of files; {:.0} MiB after a start, \
+             {reading:.0} MiB with the file mapped, while there are reads alone",
             median(&fresh)
         );
-        report.add("resident memory", memory, detail, json!({ "anon": own, "file": of_files }));
+        report.add(
+            "resident memory",
+            memory,
+            detail,
+            json!({ "anon": own, "file": of_files, "reading": reading }),
+        );
         let stop = median(&stops);
         let how =
             if unclean == 0 { "all clean".to_owned() } else { format!("{unclean} NOT CLEAN") };

@@ -226,6 +226,17 @@ pub(super) fn migrate(connection: &mut Connection, version: i64) -> rusqlite::Re
     Ok(())
 }
 
+/// The most of the file that a reader maps: the most that SQLite can. What lies behind is read with system calls.
+const MAPPED: i64 = 0x7fff_0000;
+
+/// Has a connection read from the mapped file, or with system calls again (docs/adr/0030). The sizes of cells are not
+/// checked in a page of the map: it would be checked at each look at it, all of its rows.
+pub(super) fn map(connection: &Connection, mapped: bool) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "cell_size_check", !mapped)?;
+    let size = if mapped { MAPPED } else { 0 };
+    connection.pragma_update_and_check(None, "mmap_size", size, |_| Ok(()))
+}
+
 /// Opens a connection that can only read.
 pub(super) fn open_for_reading(path: &Path, cache: usize) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

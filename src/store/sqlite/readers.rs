@@ -3,6 +3,8 @@
 //! A connection keeps its read transaction from one read to the next while nothing was committed in between: beginning
 //! one costs two system calls and more. Reads see every write that was acknowledged all the same
 //! (docs/adr/0028): the writer counts each commit before it answers, and whoever reads looks at the count first.
+//!
+//! After many reads without a commit the file is mapped (docs/adr/0030).
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +14,10 @@ use rusqlite::Connection;
 
 use super::files;
 use crate::store::Error;
+
+/// Reads without a commit between them, from which on the file is mapped: after each commit SQLite would map it anew,
+/// and hold up those who write by that.
+const MANY: u32 = 1_000;
 
 /// Commits so far.
 #[derive(Clone, Default)]
@@ -49,6 +55,8 @@ pub(super) struct Reader {
     pub(super) connection: Connection,
     /// The commits that its open transaction sees, at least.
     sees: Option<u64>,
+    /// Reads in this transaction, up to the one from which on they are from the mapped file.
+    reads: u32,
 }
 
 impl Readers {
@@ -78,17 +86,19 @@ impl Readers {
         // Before the transaction begins, so that it sees at least as much.
         let commits = self.commits.so_far();
         let idle = self.idle().readers.pop();
-        let mut reader = match idle {
-            Some(reader) => reader,
-            None => {
-                Reader { connection: files::open_for_reading(&self.path, self.cache)?, sees: None }
-            }
+        let mut reader = if let Some(reader) = idle {
+            reader
+        } else {
+            let connection = files::open_for_reading(&self.path, self.cache)?;
+            Reader { connection, sees: None, reads: 0 }
         };
         if reader.sees != Some(commits) {
             reader.end()?;
+            reader.forget_map()?;
             reader.connection.prepare_cached("BEGIN")?.execute([])?;
             reader.sees = Some(commits);
         }
+        reader.count()?;
         Ok(reader)
     }
 
@@ -128,6 +138,26 @@ impl Readers {
 }
 
 impl Reader {
+    /// Counts a read, and maps the file when there were many without a commit.
+    fn count(&mut self) -> rusqlite::Result<()> {
+        if self.reads < MANY {
+            self.reads += 1;
+            if self.reads == MANY {
+                files::map(&self.connection, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Not at the end of the transaction, which may come while others wait: to let go of a large map takes a moment.
+    fn forget_map(&mut self) -> rusqlite::Result<()> {
+        if self.reads == MANY {
+            files::map(&self.connection, false)?;
+        }
+        self.reads = 0;
+        Ok(())
+    }
+
     fn end(&mut self) -> rusqlite::Result<()> {
         if self.sees.take().is_some() && !self.connection.is_autocommit() {
             self.connection.prepare_cached("COMMIT")?.execute([])?;
@@ -142,5 +172,45 @@ pub(super) struct LetGo<'a>(&'a Readers);
 impl Drop for LetGo<'_> {
     fn drop(&mut self) {
         self.0.idle().lets_go = false;
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_file_is_mapped_after_many_reads_and_no_longer_after_a_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mapped.db");
+        let writing = Connection::open(&path).unwrap();
+        let sql = "PRAGMA journal_mode = WAL; CREATE TABLE t (n); PRAGMA wal_checkpoint(TRUNCATE);";
+        writing.execute_batch(sql).unwrap();
+        let commits = Commits::default();
+        let readers = Readers::of(&path, 1 << 20, commits.clone());
+        let count = |times: u32| {
+            for _ in 0..times {
+                readers.with(|c| c.query_row("SELECT count(*) FROM t", [], |_| Ok(()))).unwrap();
+            }
+        };
+        // Not the index of the log, which is always mapped.
+        let mapped = || {
+            let maps = fs::read_to_string("/proc/self/maps").unwrap();
+            maps.lines().any(|line| line.ends_with("mapped.db"))
+        };
+        count(MANY - 1);
+        assert!(!mapped());
+        count(1);
+        assert!(mapped());
+        commits.count();
+        count(1);
+        assert!(!mapped());
+        count(MANY);
+        assert!(mapped());
+        drop(readers.let_go());
+        count(1);
+        assert!(!mapped());
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Each flip has a copy of the file and a vault of its own. Half of the bits are drawn from the
 //! whole file, half from its bytes that are not zero, where the rows are. Ids and usernames differ
-//! by single bits, so that a flip can turn one into another.
+//! by single bits, so that a flip can turn one into another. One file in ten is mapped.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,6 +36,9 @@ use crate::support::{TestVault, exposed, md5_response};
 const SEED: u64 = 0x0000_F11B;
 const FLIPS: usize = 10_000;
 const THREADS: usize = 2;
+
+/// As many reads as a reader maps the file after (docs/adr/0030).
+const MAPS: usize = 1_000;
 
 /// A flip takes milliseconds; one that takes this long hangs.
 const HANG: Duration = Duration::from_mins(1);
@@ -152,7 +155,7 @@ impl Image {
 }
 
 /// Opens the copy at `path` and does everything with it. `Err`: what must never be.
-async fn use_copy(image: Arc<Image>, path: PathBuf) -> Result<Outcome, String> {
+async fn use_copy(image: Arc<Image>, path: PathBuf, mapped: bool) -> Result<Outcome, String> {
     let clock: Arc<dyn Clock> = Arc::new(MockClock::at(image.time));
     let Ok(store) = store::open(&Location::Sqlite(path), Arc::clone(&clock)) else {
         return Ok(Outcome::NotOpened);
@@ -163,21 +166,31 @@ async fn use_copy(image: Arc<Image>, path: PathBuf) -> Result<Outcome, String> {
         Err(_) => Ok(Outcome::NotOpened),
         Ok(sealer) => {
             let shared: Arc<dyn Store> = Arc::clone(&store);
-            call_everything(
-                &Vault::new(shared, sealer, Vec::new(), CallLimits::default(), clock),
-                &image,
-            )
-            .await
+            let vault = Vault::new(shared, sealer, Vec::new(), CallLimits::default(), clock);
+            call_everything(&vault, &image, mapped).await
         }
     };
     store.close().await;
     outcome
 }
 
-async fn call_everything(vault: &Vault, image: &Image) -> Result<Outcome, String> {
+/// Reads until the file is mapped, should no read be refused.
+async fn have_the_file_mapped(vault: &Vault, caller: &credvault::access::Caller) {
+    let (acme, desk) = (ResourceId::parse("acme").unwrap(), ResourceId::parse(USERS[0]).unwrap());
+    if let Ok(scope) = vault.authorize::<GetCredential>(caller, &acme, "accounts/acme").await {
+        for _ in 0..MAPS {
+            let _ = vault.get_credential(&scope, &desk).await;
+        }
+    }
+}
+
+async fn call_everything(vault: &Vault, image: &Image, mapped: bool) -> Result<Outcome, String> {
     let Ok(caller) = vault.authenticate(&image.token, String::new()).await else {
         return Ok(Outcome::NotAuthorized);
     };
+    if mapped {
+        have_the_file_mapped(vault, &caller).await;
+    }
     let acme = ResourceId::parse("acme").unwrap();
     let name = "accounts/acme";
     let scope = vault.authorize::<VerifySipDigest>(&caller, &acme, name).await;
@@ -281,7 +294,7 @@ fn flip(
     runtime: &tokio::runtime::Runtime,
     image: &Arc<Image>,
     dir: &Path,
-    position: usize,
+    (number, position): (usize, usize),
 ) -> Result<Outcome, String> {
     fs::DirBuilder::new().mode(0o700).create(dir).unwrap();
     let path = dir.join("credvault.db");
@@ -291,7 +304,9 @@ fn flip(
     let mut file = fs::OpenOptions::new();
     let mut file = file.write(true).create_new(true).mode(0o600).open(&path).unwrap();
     file.write_all(&bytes).unwrap();
-    let used = runtime.block_on(async { tokio::spawn(use_copy(Arc::clone(image), path)).await });
+    let mapped = number.is_multiple_of(10);
+    let used = use_copy(Arc::clone(image), path, mapped);
+    let used = runtime.block_on(async { tokio::spawn(used).await });
     fs::remove_dir_all(dir).unwrap();
     used.map_err(|panic| format!("PANIC: {panic}"))?
 }
@@ -309,7 +324,7 @@ fn flips(image: &Arc<Image>, dir: &Path, positions: &Arc<Vec<usize>>) -> Result<
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some(position) = positions.get(number) else { return };
                 let dir = dir.join(number.to_string());
-                let outcome = flip(&runtime, &image, &dir, *position);
+                let outcome = flip(&runtime, &image, &dir, (number, *position));
                 let place = format!("bit {} of byte {}", position % 8, position / 8);
                 let outcome = outcome.map_err(|problem| format!("{place}: {problem}"));
                 // An error: what must never be was found, and nobody listens any more.
