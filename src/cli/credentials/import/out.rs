@@ -33,8 +33,8 @@ impl Out {
     /// Opens the file, or makes it for its owner alone; and who of this account stands there already.
     pub(super) fn open(path: &Path, parent: &str) -> anyhow::Result<(Self, Users)> {
         let context = || format!("cannot write {}; name another file with --out", path.display());
-        // What standard output is may be a file, and not one to go on with.
-        if path.starts_with("/dev") {
+        // What standard output is may be a file, and not one to go on with. /dev/shm is a disk in memory.
+        if path.starts_with("/dev") && !path.starts_with("/dev/shm") {
             bail!("{} is no file; name one of your own with --out", path.display());
         }
         let mut options = OpenOptions::new();
