@@ -122,6 +122,18 @@ pub struct CredentialFilter {
     pub rotated_before: Option<Timestamp>,
 }
 
+impl CredentialFilter {
+    /// Where a list of what fits stands at a credential. It is ordered by username and id if usernames are asked for, and
+    /// by id alone otherwise, as the positions are.
+    pub fn position(&self, username: &str, id: &str) -> String {
+        match self.username_prefix {
+            // The space comes before every character of a username.
+            Some(_) => format!("{username} {id}"),
+            None => id.to_owned(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -349,7 +349,7 @@ pub trait Store: Send + Sync + fmt::Debug {
         username: &Username,
     ) -> Result<Option<StoredCredential>, Error>;
 
-    /// Credentials ordered by id, after `after`.
+    /// Credentials that fit, ordered by [`CredentialFilter::position`], after `after`, which is one.
     async fn list_credentials(
         &self,
         scope: &AccountScope,

@@ -35,7 +35,7 @@ pub struct Listed<T> {
 }
 
 impl Vault {
-    /// Credentials, ordered by name.
+    /// Credentials, ordered by name; by username, if the filter asks for some.
     pub async fn list_credentials(
         &self,
         scope: &Scope<ListCredentials>,
@@ -43,8 +43,10 @@ impl Vault {
         request: PageRequest,
     ) -> Result<Listed<Credential>, Error> {
         let after = self.position(scope, &request)?;
-        let page = self.store.list_credentials(scope, filter, after, request.size).await?;
-        self.listed(scope, &request, page, |last| last.name.id.as_str().to_owned())
+        let page = self.store.list_credentials(scope, filter.clone(), after, request.size).await?;
+        self.listed(scope, &request, page, |last| {
+            filter.position(last.username.as_str(), last.name.id.as_str())
+        })
     }
 
     /// Providers, ordered by name.

@@ -1,18 +1,19 @@
 //! Pages of credentials, as quick among millions as among thousands (docs/adr/0025).
 //!
-//! The order of a list is the id, whatever the filter, so that page tokens mean the same in every list. A filter is
-//! served from an index that yields ids in this order, or from few enough rows to sort; what no index serves is
-//! looked for row by row, a bounded number of them a page.
+//! The order of a list is the id, or the username where a prefix of it is asked for. What an index yields in this
+//! order comes from it; the rest is looked for row by row, a bounded number of them a page.
+
+use std::borrow::Cow;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, ToSql, params};
+use rusqlite::{Connection, Row, ToSql};
 
 use super::read::{CREDENTIAL, LOOKED_AT, Result, credential_row, json, search, text_size};
 use crate::account::Account;
 use crate::credential::{Credential, CredentialFilter};
 use crate::store::Page;
 
-/// Credentials that fit `filter`, by id, after `after`.
+/// Credentials that fit `filter`, in the order of its positions, after `after`.
 pub(super) fn list_credentials(
     connection: &Connection,
     account: &Account,
@@ -28,22 +29,13 @@ fn page(
     account: &Account,
     filter: &CredentialFilter,
     after: Option<&str>,
-    (limit, most): (usize, usize),
+    bounds: (usize, usize),
 ) -> Result<Page<Credential>> {
-    let (owner, after) = (account.uid.as_bytes(), after.unwrap_or_default());
-    let source = Source::of(connection, owner, filter, most)?;
-    let sql = format!("SELECT {CREDENTIAL} FROM credential {}", source.sql());
-    let mut arguments: Vec<&dyn ToSql> = vec![&owner, &after];
-    match &source {
-        Source::Usernames(first, end) => {
-            let range: [&dyn ToSql; 2] = [first, end];
-            arguments.extend(range);
-        }
-        Source::Realm(realm) => arguments.push(realm),
-        Source::Disabled | Source::All => {}
-    }
-    let position = |row: &Row<'_>| row.get(0);
-    search(connection, &sql, &*arguments, (limit, most), position, |row| {
+    let (source, texts) = source(filter, after);
+    let sql = format!("SELECT {CREDENTIAL} FROM credential {source}");
+    let position =
+        |row: &Row<'_>| Ok(filter.position(row.get_ref(2)?.as_str()?, row.get_ref(0)?.as_str()?));
+    search(connection, &sql, &*arguments(account, &texts), bounds, position, |row| {
         if !fits(row, filter)? {
             return Ok(None);
         }
@@ -53,63 +45,48 @@ fn page(
     })
 }
 
-/// From where the rows come, in the order of their ids. Each source holds every row that fits its part of the filter.
-#[derive(Debug, PartialEq, Eq)]
-enum Source<'a> {
-    /// Few usernames: from the first one inclusive to the end exclusive.
-    Usernames(&'a str, String),
-    /// One realm.
-    Realm(&'a str),
-    /// What is disabled, which little is.
-    Disabled,
-    /// Everything.
-    All,
+/// From where the rows come, in the order of the list: SQL, and the texts for it from `?2` on. The rows are all that fit
+/// the part of the filter that an index serves, and may be more.
+fn source<'a>(
+    filter: &'a CredentialFilter,
+    after: Option<&'a str>,
+) -> (&'static str, Vec<Cow<'a, str>>) {
+    let id = Cow::from(after.unwrap_or_default());
+    match (&filter.username_prefix, &filter.realm, filter.enabled) {
+        (Some(prefix), realm, _) => {
+            let first = (prefix.as_str(), "");
+            let (username, id) = after.and_then(|at| at.split_once(' ')).unwrap_or(first);
+            let range = [username.into(), id.into(), end_of_prefix(prefix.as_str()).into()];
+            let realm = realm.as_ref().map(|realm| realm.as_str().into());
+            let sql = if realm.is_none() {
+                "INDEXED BY credential_by_username
+                WHERE account = ?1 AND (username, id) > (?2, ?3) AND username < ?4
+                ORDER BY username, id"
+            } else {
+                // The index of UNIQUE (account, realm, username).
+                "INDEXED BY sqlite_autoindex_credential_2
+                WHERE account = ?1 AND (username, id) > (?2, ?3) AND username < ?4 AND realm = ?5
+                ORDER BY username, id"
+            };
+            (sql, range.into_iter().chain(realm).collect())
+        }
+        (None, Some(realm), _) => {
+            let sql = "INDEXED BY credential_by_realm
+                WHERE account = ?1 AND id > ?2 AND realm = ?3 ORDER BY id";
+            (sql, vec![id, realm.as_str().into()])
+        }
+        (None, None, Some(false)) => {
+            let sql = "INDEXED BY credential_disabled
+                WHERE account = ?1 AND id > ?2 AND enabled = 0 ORDER BY id";
+            (sql, vec![id])
+        }
+        (None, None, _) => ("WHERE account = ?1 AND id > ?2 ORDER BY id", vec![id]),
+    }
 }
 
-impl<'a> Source<'a> {
-    fn of(
-        connection: &Connection,
-        owner: &[u8; 16],
-        filter: &'a CredentialFilter,
-        most: usize,
-    ) -> Result<Self> {
-        if let Some(prefix) = &filter.username_prefix {
-            let (first, end) = (prefix.as_str(), end_of_prefix(prefix.as_str()));
-            let many = "SELECT 1 FROM credential INDEXED BY credential_by_username
-                WHERE account = ?1 AND username >= ?2 AND username < ?3 LIMIT 1 OFFSET ?4";
-            let mut many = connection.prepare_cached(many)?;
-            // They are sorted for each page, so they must be few: twice as many as the rows that are looked at, since
-            // these are entries of an index. Many are met soon without it.
-            let most = i64::try_from(2 * most).unwrap_or(i64::MAX);
-            if !many.exists(params![owner, first, end, most])? {
-                return Ok(Self::Usernames(first, end));
-            }
-        }
-        Ok(match (&filter.realm, filter.enabled) {
-            (Some(realm), _) => Self::Realm(realm.as_str()),
-            (None, Some(false)) => Self::Disabled,
-            (None, _) => Self::All,
-        })
-    }
-
-    fn sql(&self) -> &'static str {
-        match self {
-            // The plus keeps `id >` from being taken for the better way in.
-            Self::Usernames(..) => {
-                "WHERE account = ?1 AND +id > ?2 AND id IN
-                (SELECT id FROM credential INDEXED BY credential_by_username
-                    WHERE account = ?1 AND username >= ?3 AND username < ?4)
-                ORDER BY id"
-            }
-            Self::Realm(_) => {
-                "INDEXED BY credential_by_realm WHERE account = ?1 AND realm = ?3 AND id > ?2 ORDER BY id"
-            }
-            Self::Disabled => {
-                "INDEXED BY credential_disabled WHERE account = ?1 AND enabled = 0 AND id > ?2 ORDER BY id"
-            }
-            Self::All => "WHERE account = ?1 AND id > ?2 ORDER BY id",
-        }
-    }
+fn arguments<'a>(account: &'a Account, texts: &'a [Cow<'_, str>]) -> Vec<&'a dyn ToSql> {
+    let texts = texts.iter().map(|text| -> &dyn ToSql { text });
+    std::iter::once::<&dyn ToSql>(account.uid.as_bytes()).chain(texts).collect()
 }
 
 /// The first text behind all that begin with `prefix`: usernames are ASCII, of which none has the last character.
@@ -185,8 +162,8 @@ mod tests {
         (connection, account)
     }
 
-    fn ids(page: &Page<Credential>) -> Vec<String> {
-        page.items.iter().map(|item| item.name.id.as_str().to_owned()).collect()
+    fn position(filter: &CredentialFilter, item: &Credential) -> String {
+        filter.position(item.username.as_str(), item.name.id.as_str())
     }
 
     fn filters() -> Vec<CredentialFilter> {
@@ -238,7 +215,9 @@ mod tests {
                         .iter()
                         .all(|label| item.labels.as_map().iter().any(|own| own == label))
             };
-            let expected: Vec<_> = all.iter().filter(fits).map(|item| item.name.clone()).collect();
+            let mut expected: Vec<_> = all.iter().filter(fits).collect();
+            expected.sort_by_key(|item| position(&filter, item));
+            let expected: Vec<_> = expected.into_iter().map(|item| item.name.clone()).collect();
             for limit in [1, 7, 50] {
                 let (mut found, mut after) = (Vec::new(), None);
                 for turn in 0.. {
@@ -247,7 +226,7 @@ mod tests {
                         page(&connection, &account, &filter, after.as_deref(), (limit, MOST));
                     let page = page.unwrap();
                     assert!(page.items.len() <= limit);
-                    let last = ids(&page).pop();
+                    let last = page.items.last().map(|item| position(&filter, item));
                     found.extend(page.items.into_iter().map(|item| item.name));
                     if !page.more {
                         break;
@@ -267,25 +246,20 @@ mod tests {
         let few =
             CredentialFilter { rotated_before: filters()[1].rotated_before, ..Default::default() };
         let first = page(&connection, &account, &few, None, (10, MOST)).unwrap();
-        assert_eq!((ids(&first), first.more), (vec![], true));
+        assert_eq!((first.items.len(), first.more), (0, true));
         assert_eq!(first.reached.as_deref(), Some("id-019"), "the last of {MOST}");
 
         for filter in filters() {
-            let owner = account.uid.as_bytes();
-            let source = Source::of(&connection, owner, &filter, MOST).unwrap();
-            let sql = format!("EXPLAIN QUERY PLAN SELECT * FROM credential {}", source.sql());
+            let after = ["user-1 id-007", "id-007"][usize::from(filter.username_prefix.is_none())];
+            let (source, texts) = source(&filter, Some(after));
+            let sql = format!("EXPLAIN QUERY PLAN SELECT * FROM credential {source}");
             let mut statement = connection.prepare(&sql).unwrap();
             let lines = |row: &Row<'_>| row.get::<_, String>(3);
-            let arguments: &[&dyn ToSql] = match &source {
-                Source::Usernames(first, end) => &[owner, &"", first, end],
-                Source::Realm(realm) => &[owner, &"", realm],
-                Source::Disabled | Source::All => &[owner, &""],
-            };
-            let plan = statement.query_map(arguments, lines).unwrap();
+            let plan = statement.query_map(&*arguments(&account, &texts), lines).unwrap();
             let plan: Vec<_> = plan.map(Result::unwrap).collect();
             let whole =
                 plan.iter().find(|line| line.contains("SCAN") || line.contains("TEMP B-TREE"));
-            assert_eq!(whole, None, "{source:?}: {plan:?}");
+            assert_eq!(whole, None, "{source}: {plan:?}");
         }
     }
 

@@ -515,6 +515,7 @@ async fn lists_filter(home: &Home) {
         (CredentialFilter { enabled: Some(true), ..all() }, "1 3 4"),
         (CredentialFilter { enabled: Some(false), ..all() }, "2"),
         (CredentialFilter { realm: Some(realm("sip.test")), ..all() }, "1 2 4"),
+        (CredentialFilter { username_prefix: Some(username("a")), ..all() }, "3 1 2"),
         (CredentialFilter { username_prefix: Some(username("a-")), ..all() }, "1 2"),
         (CredentialFilter { username_prefix: Some(username("a%")), ..all() }, "3"),
         (CredentialFilter { username_prefix: Some(username("A")), ..all() }, ""),
