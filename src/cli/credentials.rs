@@ -109,7 +109,7 @@ struct ListArgs {
     /// Only those of this realm
     #[arg(long, value_name = "REALM", default_value = "", hide_default_value = true)]
     realm: String,
-    /// Only those whose username begins so
+    /// Only those whose username begins so, ordered by username instead of id
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     username_prefix: String,
     /// Only those with this label; may be given several times

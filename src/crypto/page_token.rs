@@ -10,8 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Error, envelope, random};
 
-/// No token of ours is longer: positions are resource ids and numbers.
-const MAX_TOKEN: usize = 256;
+/// No token of ours is longer: of all positions, the principals of role bindings have the most characters, 514.
+const MAX_TOKEN: usize = 1024;
 
 pub(super) fn seal(key: &Aes256Gcm, arguments: &[u8], position: &str) -> Result<String, Error> {
     let nonce = random::bytes::<12>()?;

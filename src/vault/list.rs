@@ -40,8 +40,12 @@ impl Vault {
         &self,
         scope: &Scope<ListCredentials>,
         filter: CredentialFilter,
-        request: PageRequest,
+        mut request: PageRequest,
     ) -> Result<Listed<Credential>, Error> {
+        if filter.username_prefix.is_some() {
+            // A token says where in this order. One by id, as an older vault made it, would be misread.
+            request.arguments.extend_from_slice(b"by username");
+        }
         let after = self.position(scope, &request)?;
         let page = self.store.list_credentials(scope, filter.clone(), after, request.size).await?;
         self.listed(scope, &request, page, |last| {

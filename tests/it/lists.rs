@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use credvault::access::Role;
 use credvault::grpc::proto::{
     AuditFilter, CreateCredentialRequest, Credential, CredentialFilter, ListAuditEntriesRequest,
-    ListCredentialsRequest, ListCredentialsResponse, ListProvidersRequest, ProviderFilter,
-    ProviderType, VerificationStatus,
+    ListCredentialsRequest, ListCredentialsResponse, ListProvidersRequest, ListRoleBindingsRequest,
+    ProviderFilter, ProviderType, VerificationStatus,
 };
 use futures_util::future::join_all;
 use jiff::SignedDuration;
@@ -223,6 +223,42 @@ async fn filters_find_exactly_what_they_say() {
             assert_eq!(ids(&acme, request).await, expected, "case {number}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_longest_names_are_pages_like_others() {
+    let vault = TestVault::start().await;
+    let acme = vault.acme().await;
+    let (first, last) = (format!("a{}", "-".repeat(62)), format!("b{}", "-".repeat(62)));
+    for (id, last) in [(&first, "1"), (&last, "2")] {
+        acme.create(with_id(id, &format!("{}{last}", "u".repeat(127)))).await.unwrap();
+    }
+    let prefix = CredentialFilter { username_prefix: "uu".to_owned(), ..Default::default() };
+    let by_username = ListCredentialsRequest { page_size: 1, ..filtered(prefix) };
+    assert_eq!(ids(&acme, by_username).await, [first, last]);
+
+    let domain = "spiffe://example.org/";
+    let long = |last| format!("{domain}{}{last}", "p".repeat(512 - domain.len() - 1));
+    let request = |page_token| ListRoleBindingsRequest {
+        parent: "accounts/acme".to_owned(),
+        page_size: 1,
+        page_token,
+    };
+    for last in ["1", "2"] {
+        vault.bind("acme", &long(last), &[Role::Reader]).await;
+    }
+    let (mut principals, mut token) = (Vec::new(), String::new());
+    for _ in 0..9 {
+        let page = acme.access.clone().list_role_bindings(request(token)).await.unwrap();
+        let page = page.into_inner();
+        principals.extend(page.role_bindings.into_iter().map(|binding| binding.principal));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    principals.retain(|principal| principal.starts_with(domain));
+    assert_eq!(principals, [long("1"), long("2")]);
 }
 
 /// Copies of the one credential and of its audit entry, 9,000 of each.

@@ -138,7 +138,8 @@ mod tests {
 
     const MOST: usize = 20;
 
-    /// Two accounts with the same 300 credentials, whose ids lie in another order than their usernames.
+    /// Two accounts with the same 300 credentials, whose ids lie in another order than their usernames. Two realms have the
+    /// same username each time.
     fn filled() -> (Connection, Account) {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, 0).unwrap();
@@ -147,7 +148,7 @@ mod tests {
                 "INSERT INTO account VALUES (zeroblob(16), 'own', 0, 0), (x'01', 'other', 0, 0);
                  WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 299)
                  INSERT INTO credential SELECT uid, format('id-%03d', n * 7 % 300), randomblob(16),
-                    format('%s-%d', iif(n % 40 = 0, 'rare', 'user'), n), 'realm-' || (n % 3), n % 50 <> 0, '',
+                    format('%s-%d', iif(n % 40 = 0, 'rare', 'user'), n / 2), 'realm-' || (n % 3), n % 50 <> 0, '',
                     iif(n % 60 = 0, '{\"site\":\"b\",\"team\":\"x\"}', '{\"site\":\"a\"}'),
                     1, 1, 0, 0, n, zeroblob(150), zeroblob(8)
                  FROM n, account;",
@@ -260,6 +261,9 @@ mod tests {
             let whole =
                 plan.iter().find(|line| line.contains("SCAN") || line.contains("TEMP B-TREE"));
             assert_eq!(whole, None, "{source}: {plan:?}");
+            let sought = filter.username_prefix.is_none()
+                || plan.iter().any(|line| line.contains("(username,id)>(?,?)"));
+            assert!(sought, "{source}: {plan:?}");
         }
     }
 
