@@ -31,6 +31,7 @@ mod verify_sip_digest;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -159,8 +160,18 @@ impl Vault {
         Err(self.refuse(caller, CreateApiToken::METHOD, denied, &owner.to_string()).await)
     }
 
-    /// Records a refusal; returns what the caller is told.
-    async fn refuse(
+    /// Records a refusal; returns what the caller is told. Boxed: it is rare, and every call would be larger by it.
+    fn refuse<'a>(
+        &'a self,
+        caller: &'a Caller,
+        method: &'static str,
+        denied: Denied,
+        resource: &'a str,
+    ) -> BoxFuture<'a, Error> {
+        Box::pin(self.record_denied(caller, method, denied, resource))
+    }
+
+    async fn record_denied(
         &self,
         caller: &Caller,
         method: &'static str,

@@ -80,7 +80,8 @@ impl Front {
         let path = request.uri().path().to_owned();
         let measured = measure::begin(&path);
         let deadline = deadline(request.headers());
-        let call = AssertUnwindSafe(self.call(request, peer)).catch_unwind();
+        // Boxed: it is large, and what holds it is moved a few times before it runs.
+        let call = AssertUnwindSafe(Box::pin(self.call(request, peer))).catch_unwind();
         let result = match tokio::time::timeout(deadline, call).await {
             Ok(Ok(result)) => result,
             // The panic hook has logged where; what it said may contain anything.
@@ -107,7 +108,11 @@ impl Front {
         // These two bring the stock codec, whose only INTERNAL is a message that does not decode.
         let foreign = health || reflection;
         let watches = health && Health::is_asked_by(path) == Some(Asks::ToWatch);
-        let watch = if watches { Some(self.watch(request.headers(), &peer).await?) } else { None };
+        let watch = if watches {
+            Some(Box::pin(self.watch(request.headers(), &peer)).await?)
+        } else {
+            None
+        };
         let large = reflection || LargeAnswers::come_from(path);
         let own = large.then(|| peer.large_answers.clone());
         let caller =
