@@ -87,6 +87,12 @@ pub struct ServeOptions {
     /// Where Twilio's trunking API is [default: where its REST API is, if that is set, or else Twilio's own]
     #[arg(long, env = "CREDVAULT_UPSTREAM_TWILIO_TRUNKING_URL", value_name = "URL")]
     pub upstream_twilio_trunking_url: Option<String>,
+    /// Where Vobiz' API is: https, or http to this machine [default: Vobiz' own]
+    #[arg(long, env = "CREDVAULT_UPSTREAM_VOBIZ_API_URL", value_name = "URL")]
+    pub upstream_vobiz_api_url: Option<String>,
+    /// Where Telepath's API is: https, or http to this machine [default: Telepath's own]
+    #[arg(long, env = "CREDVAULT_UPSTREAM_TELEPATH_API_URL", value_name = "URL")]
+    pub upstream_telepath_api_url: Option<String>,
     /// How often each provider is verified again, such as 30m; or off [default: 1h]
     #[arg(long, env = "CREDVAULT_VERIFICATION_INTERVAL", value_name = "DURATION")]
     pub verification_interval: Option<String>,
@@ -132,6 +138,8 @@ struct Document {
 #[serde(deny_unknown_fields, default)]
 struct UpstreamSection {
     twilio: TwilioSection,
+    vobiz: ApiSection,
+    telepath: ApiSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -141,6 +149,13 @@ struct TwilioSection {
     api_url: Option<String>,
     accounts_url: Option<String>,
     trunking_url: Option<String>,
+}
+
+/// A carrier that has one API at one place.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ApiSection {
+    api_url: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -218,10 +233,14 @@ impl ServeOptions {
         let api_url = self.upstream_twilio_api_url.or(api_url);
         let accounts_url = self.upstream_twilio_accounts_url.or(accounts_url);
         let trunking_url = self.upstream_twilio_trunking_url.or(trunking_url);
-        set_url("api_url", api_url, |url| endpoints.twilio.set_api(url))?;
+        set_url("twilio.api_url", api_url, |url| endpoints.twilio.set_api(url))?;
         endpoints.twilio.follow_api();
-        set_url("accounts_url", accounts_url, |url| endpoints.twilio.set_accounts(url))?;
-        set_url("trunking_url", trunking_url, |url| endpoints.twilio.set_trunking(url))?;
+        set_url("twilio.accounts_url", accounts_url, |url| endpoints.twilio.set_accounts(url))?;
+        set_url("twilio.trunking_url", trunking_url, |url| endpoints.twilio.set_trunking(url))?;
+        let vobiz = self.upstream_vobiz_api_url.or(upstream.vobiz.api_url);
+        set_url("vobiz.api_url", vobiz, |url| endpoints.vobiz.set(url))?;
+        let telepath = self.upstream_telepath_api_url.or(upstream.telepath.api_url);
+        set_url("telepath.api_url", telepath, |url| endpoints.telepath.set(url))?;
         let interval = self.verification_interval.or(verification.interval);
         let defaults = CallLimits::default();
         let limit = |said: Option<u32>, default| said.map_or(default, NonZeroU32::new);
@@ -345,7 +364,7 @@ fn set_url(
     set: impl FnOnce(&str) -> Result<(), Invalid>,
 ) -> anyhow::Result<()> {
     let Some(url) = url else { return Ok(()) };
-    set(&url).map_err(|problem| anyhow!("upstream.twilio.{key} {problem}"))
+    set(&url).map_err(|problem| anyhow!("upstream.{key} {problem}"))
 }
 
 fn parse_interval(text: &str) -> anyhow::Result<Option<SignedDuration>> {
@@ -430,6 +449,15 @@ mod tests {
             (
                 "[upstream.twilio]\naccounts_url = 'x'",
                 "upstream.twilio.accounts_url must be an https URL",
+            ),
+            (
+                "[upstream.vobiz]\napi_url = 'http://api.vobiz.ai'",
+                "upstream.vobiz.api_url must be an https URL",
+            ),
+            ("[upstream.vobiz]\naccounts_url = 'x'", "accounts_url"),
+            (
+                "[upstream.telepath]\napi_url = 'x'",
+                "upstream.telepath.api_url must be an https URL",
             ),
             ("[verification]\ninterval = '5s'", "1m to 168h"),
             ("[verification]\ninterval = 'hourly'", "1m to 168h"),

@@ -3,17 +3,21 @@
 //! The token is not here: it exists as `crypto::Sealed` beside the provider, in the store. How a carrier
 //! is asked is `upstream`'s business; what its answers make of the status is decided in `verification`.
 
+pub mod telepath;
 pub mod twilio;
 mod verification;
+pub mod vobiz;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use self::twilio::{ApiKeySid, TwilioAccount};
+use self::telepath::TelepathAccount;
+use self::twilio::{ApiKeySid, TwilioAccount, TwilioChanges};
 pub use self::verification::{
     Check, CheckStatus, Facts, Refusal, Status, Survey, Verdict, Verification, check_name,
 };
-use crate::name::{Etag, ProviderName, Uid, bounded_text};
+use self::vobiz::{AuthId, VobizAccount};
+use crate::name::{Etag, Invalid, ProviderName, Uid, bounded_text};
 use crate::secret::SecretText;
 
 bounded_text!(
@@ -34,13 +38,62 @@ pub fn is_lower_hex(text: &str, length: usize) -> bool {
 pub enum Kind {
     /// A Twilio account.
     Twilio(TwilioAccount),
+    /// A Vobiz account.
+    Vobiz(VobizAccount),
+    /// A Telepath account.
+    Telepath(TelepathAccount),
 }
+
+/// What a change of a provider says of its kind: only what the caller named.
+#[derive(Debug, Default)]
+pub enum KindChanges {
+    /// Nothing.
+    #[default]
+    None,
+    /// That it is at Twilio, and this of it.
+    Twilio(TwilioChanges),
+    /// That it is at Vobiz, and this account there.
+    Vobiz(Option<AuthId>),
+    /// That it is at Telepath.
+    Telepath,
+}
+
+/// A field of a kind that is immutable.
+const FIXED: Invalid = Invalid("is immutable: create another provider and delete this one");
 
 impl Kind {
     /// The carrier alone.
     pub fn provider_type(&self) -> ProviderType {
         match self {
             Self::Twilio(_) => ProviderType::Twilio,
+            Self::Vobiz(_) => ProviderType::Vobiz,
+            Self::Telepath(_) => ProviderType::Telepath,
+        }
+    }
+
+    /// The kind after `changes`, or the field at fault.
+    pub fn changed(&self, changes: &KindChanges) -> Result<Self, (String, Invalid)> {
+        let elsewhere = |named: ProviderType| {
+            let rule = Invalid(
+                "is not this provider's carrier, which is immutable: create another provider",
+            );
+            Err((named.as_str().to_owned(), rule))
+        };
+        match (self, changes) {
+            (_, KindChanges::None) | (Self::Telepath(_), KindChanges::Telepath) => Ok(self.clone()),
+            (Self::Twilio(account), KindChanges::Twilio(changes)) => account
+                .changed(changes)
+                .map(Self::Twilio)
+                .map_err(|(field, problem)| (format!("twilio.{field}"), problem)),
+            (Self::Vobiz(account), KindChanges::Vobiz(auth_id)) => {
+                if auth_id.as_ref().is_some_and(|id| *id != account.auth_id) {
+                    return Err(("vobiz.auth_id".to_owned(), FIXED));
+                }
+                Ok(self.clone())
+            }
+            (_, KindChanges::Twilio(_)) => elsewhere(ProviderType::Twilio),
+            (_, KindChanges::Vobiz(_)) => elsewhere(ProviderType::Vobiz),
+            (_, KindChanges::Telepath) => elsewhere(ProviderType::Telepath),
         }
     }
 }
@@ -73,6 +126,10 @@ pub struct Token {
 pub enum ProviderType {
     /// Twilio.
     Twilio,
+    /// Vobiz.
+    Vobiz,
+    /// Telepath.
+    Telepath,
 }
 
 impl ProviderType {
@@ -80,6 +137,8 @@ impl ProviderType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Twilio => "twilio",
+            Self::Vobiz => "vobiz",
+            Self::Telepath => "telepath",
         }
     }
 }
@@ -125,4 +184,27 @@ pub struct ProviderFilter {
     pub provider_type: Option<ProviderType>,
     /// Only those whose last verification ended so.
     pub status: Option<Status>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_stored_under_the_name_of_its_type() {
+        let auth_id = AuthId::parse("MA_XXXXXXXX").unwrap();
+        let sid = format!("AC{}", "0".repeat(32));
+        let twilio = format!(r#"{{"type":"twilio","account_sid":"{sid}","region":"us1"}}"#);
+        for (kind, stored) in [
+            (Kind::Vobiz(VobizAccount { auth_id }), r#"{"type":"vobiz","auth_id":"MA_XXXXXXXX"}"#),
+            (Kind::Telepath(TelepathAccount {}), r#"{"type":"telepath"}"#),
+            (serde_json::from_str(&twilio).unwrap(), twilio.as_str()),
+        ] {
+            assert_eq!(serde_json::to_string(&kind).unwrap(), stored);
+            assert_eq!(serde_json::from_str::<Kind>(stored).unwrap(), kind);
+            assert!(stored.contains(&format!(r#""type":"{}""#, kind.provider_type().as_str())));
+        }
+        assert!(serde_json::from_str::<Kind>(r#"{"type":"vobiz","auth_id":"../x"}"#).is_err());
+        assert!(serde_json::from_str::<Kind>(r#"{"type":"other"}"#).is_err());
+    }
 }

@@ -3,9 +3,13 @@
 //! Nothing of a carrier's answer leaves this module but a verdict in our own words: answers may contain
 //! secrets (Twilio's contains the account's primary token). Nothing here stores anything.
 
+mod api_url;
 mod http;
 mod json;
+mod plain;
+mod telepath;
 mod twilio;
+mod vobiz;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +23,30 @@ use crate::name::Invalid;
 use crate::provider::{Kind, ProviderType, Refusal, Survey, Token, Verdict};
 use crate::telemetry::metrics;
 
+pub use api_url::ApiUrl;
 use http::Http;
 pub use http::{BaseUrl, Network};
 pub use twilio::TwilioUrls;
 
 /// Where the carriers are reached; from the operator's configuration only.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Endpoints {
     /// Twilio's hosts.
     pub twilio: TwilioUrls,
+    /// Vobiz' API.
+    pub vobiz: ApiUrl,
+    /// Telepath's API.
+    pub telepath: ApiUrl,
+}
+
+impl Default for Endpoints {
+    fn default() -> Self {
+        Self {
+            twilio: TwilioUrls::default(),
+            vobiz: ApiUrl::published("https://api.vobiz.ai"),
+            telepath: ApiUrl::published("https://api.telepathvoice.com"),
+        }
+    }
 }
 
 /// The carriers that Credvault knows. Each has a client of its own, and so its own limit on calls.
@@ -40,41 +59,53 @@ pub fn built_ins(
         let metrics = metrics::Upstream::new(carrier.as_str());
         Http::new(network, Arc::clone(clock), configured, metrics)
     };
-    let twilio = &endpoints.twilio;
-    Ok(vec![Box::new(twilio::Twilio::new(
-        http(ProviderType::Twilio, twilio.configured_hosts())?,
-        twilio.clone(),
-        Arc::clone(clock),
-    ))])
+    let Endpoints { twilio, vobiz, telepath } = endpoints.clone();
+    let twilio_http = http(ProviderType::Twilio, twilio.configured_hosts())?;
+    let vobiz_http = http(ProviderType::Vobiz, vobiz.configured_hosts())?;
+    let telepath_http = http(ProviderType::Telepath, telepath.configured_hosts())?;
+    Ok(vec![
+        Box::new(twilio::Twilio::new(twilio_http, twilio, Arc::clone(clock))),
+        Box::new(vobiz::Vobiz::new(vobiz_http, vobiz, Arc::clone(clock))),
+        Box::new(telepath::Telepath::new(telepath_http, telepath, Arc::clone(clock))),
+    ])
 }
 
 /// A carrier's live API.
-#[async_trait]
 pub trait Upstream: Send + Sync {
-    /// Which carrier.
-    fn provider_type(&self) -> ProviderType;
+    /// The account of `kind`, to ask about. `None`: it is not at this carrier.
+    fn account<'a>(&'a self, kind: &'a Kind) -> Option<Box<dyn UpstreamAccount + 'a>>;
+}
 
+/// An account at a carrier, to ask about.
+#[async_trait]
+pub trait UpstreamAccount: Send + Sync {
     /// Checks a token's format, before any network.
-    fn check_format(&self, token: &Token) -> Result<(), Invalid>;
+    fn check_format(&self, token: &Token) -> Result<(), Misfit>;
 
-    /// Asks the carrier whether `token` opens the account of `kind`: what decides whether it is taken.
+    /// Asks the carrier whether `token` opens the account: what decides whether it is taken.
     ///
     /// `Ok` is the carrier's own verdict, good or bad; `Err` means that it gave none.
-    async fn ask(&self, kind: &Kind, token: &Token) -> Result<Verdict, Outage>;
+    async fn ask(&self, token: &Token) -> Result<Verdict, Outage>;
 
     /// Looks at what else must be right for calls to work, until `deadline`. What cannot be asked is a check
-    /// that is unavailable, never an error.
-    async fn survey(&self, kind: &Kind, token: &Token, deadline: Instant) -> Survey;
+    /// that is unavailable, never an error. Nothing, where there is nothing to look at.
+    async fn survey(&self, _token: &Token, _deadline: Instant) -> Survey {
+        Survey::default()
+    }
 
     /// Where a token that was refused works, if it does: the region to name in an error. Until `deadline`.
-    async fn works_elsewhere(
-        &self,
-        _kind: &Kind,
-        _token: &Token,
-        _deadline: Instant,
-    ) -> Option<&'static str> {
+    async fn works_elsewhere(&self, _token: &Token, _deadline: Instant) -> Option<&'static str> {
         None
     }
+}
+
+/// Why a token cannot be one of its carrier's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Misfit {
+    /// The carrier has no such kind of token.
+    Kind(Invalid),
+    /// The secret has not the carrier's form.
+    Secret(Invalid),
 }
 
 /// A token that has the carrier's format and may be asked about.
@@ -83,18 +114,17 @@ pub struct Candidate(Token);
 
 impl Candidate {
     /// Checks the format of a token that a caller sent.
-    pub fn new(upstream: &dyn Upstream, token: Token) -> Result<Self, Invalid> {
-        upstream.check_format(&token).map(|()| Self(token))
+    pub fn new(account: &dyn UpstreamAccount, token: Token) -> Result<Self, Misfit> {
+        account.check_format(&token).map(|()| Self(token))
     }
 
     /// Where a candidate works that was refused, if that can be said before `deadline`.
     pub async fn works_elsewhere(
         &self,
-        upstream: &dyn Upstream,
-        kind: &Kind,
+        account: &dyn UpstreamAccount,
         deadline: Instant,
     ) -> Option<&'static str> {
-        upstream.works_elsewhere(kind, &self.0, deadline).await
+        account.works_elsewhere(&self.0, deadline).await
     }
 }
 
@@ -119,11 +149,10 @@ impl Validated {
 
 /// Asks the carrier about a candidate.
 pub async fn validate(
-    upstream: &dyn Upstream,
-    kind: &Kind,
+    account: &dyn UpstreamAccount,
     candidate: Candidate,
 ) -> Result<Validated, Failure> {
-    let verdict = upstream.ask(kind, &candidate.0).await.map_err(Failure::Outage)?;
+    let verdict = account.ask(&candidate.0).await.map_err(Failure::Outage)?;
     match verdict.refusal.filter(|_| !planted(Defect::TrustRefused)) {
         None => Ok(Validated { token: candidate.0, verdict }),
         Some(refusal) => Err(Failure::Refusal(refusal, candidate)),

@@ -45,7 +45,7 @@ use crate::crypto::{Field, Place, Sealer};
 use crate::name::{OwnerName, ResourceId, Uid};
 use crate::provider::{Kind, Refusal};
 use crate::store::{self, Store, Write};
-use crate::upstream::{Outage, Upstream};
+use crate::upstream::{Outage, Upstream, UpstreamAccount};
 use failed_digests::FailedDigests;
 use limits::Limits;
 use noise::Noise;
@@ -243,12 +243,10 @@ impl Vault {
         }
     }
 
-    fn upstream_of(&self, kind: &Kind) -> Result<&dyn Upstream, Error> {
-        let provider_type = kind.provider_type();
+    fn upstream_of<'a>(&'a self, kind: &'a Kind) -> Result<Box<dyn UpstreamAccount + 'a>, Error> {
         self.upstreams
             .iter()
-            .map(Box::as_ref)
-            .find(|upstream| upstream.provider_type() == provider_type)
+            .find_map(|upstream| upstream.account(kind))
             .ok_or_else(|| Error::Internal("no carrier of a stored type".into()))
     }
 }

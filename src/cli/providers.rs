@@ -169,6 +169,9 @@ fn carrier_account(provider: &Provider) -> String {
             twilio.account_sid.clone()
         }
         Some(Kind::Twilio(twilio)) => format!("{} ({})", twilio.account_sid, twilio.region),
+        Some(Kind::Vobiz(vobiz)) => vobiz.auth_id.clone(),
+        // It publishes no id of an account.
+        Some(Kind::Telepath(_)) => "at Telepath".to_owned(),
         None => String::new(),
     }
 }

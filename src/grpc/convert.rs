@@ -113,7 +113,7 @@ impl Mask {
             }
             let why = match path.as_str() {
                 "password" | "auth_token" => "lies outside the mask: set the field alone",
-                "twilio" | "kind" => "is a message: name its fields",
+                "twilio" | "vobiz" | "telepath" | "kind" => "is a message: name its fields",
                 path if immutable.contains(&path) => "is immutable",
                 _ => "is unknown",
             };

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::is_lower_hex;
+use super::{FIXED, is_lower_hex};
 use crate::name::Invalid;
 
 macro_rules! sid {
@@ -192,7 +192,6 @@ impl TwilioAccount {
 
     /// The account after `changes`, or the field at fault.
     pub fn changed(&self, changes: &TwilioChanges) -> Result<Self, (&'static str, Invalid)> {
-        const FIXED: Invalid = Invalid("is immutable: create another provider and delete this one");
         if changes.account_sid.as_ref().is_some_and(|sid| *sid != self.account_sid) {
             return Err(("account_sid", FIXED));
         }

@@ -8,7 +8,9 @@
 //! - The body is a secret: it is zeroized, never logged, never part of an error.
 
 mod address;
+mod base_url;
 mod breaker;
+mod request;
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -26,11 +28,11 @@ use zeroize::Zeroizing;
 
 use super::Outage;
 use crate::clock::Clock;
-use crate::name::Invalid;
-use crate::secret::SecretText;
 use crate::telemetry::metrics::{self, UpstreamCall};
 use address::{Blocked, Names, Resolver};
+pub use base_url::BaseUrl;
 use breaker::{Breakers, End};
+pub(super) use request::{Auth, Request};
 
 const CONNECT: Duration = Duration::from_secs(2);
 const TOTAL: Duration = Duration::from_secs(5);
@@ -43,64 +45,6 @@ const PLACES: usize = 16;
 const INFORMING: usize = 8;
 
 const MAX_WAIT: Duration = Duration::from_secs(2);
-
-/// Where a carrier's API begins: https, or http to this machine for trials and tests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BaseUrl(Url);
-
-impl BaseUrl {
-    /// Parses a base URL from the operator's configuration.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        const RULE: Invalid = Invalid(
-            "must be an https URL (http only to this machine) without user, path, query and fragment",
-        );
-        let url = Url::parse(text).map_err(|_| RULE)?;
-        let local = match url.host() {
-            Some(url::Host::Domain(name)) => address::is_localhost(name),
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
-        let bare = url.username().is_empty()
-            && url.password().is_none()
-            && url.path() == "/"
-            && url.query().is_none()
-            && url.fragment().is_none();
-        match url.scheme() {
-            "https" if bare => Ok(Self(url)),
-            "http" if bare && local => Ok(Self(url)),
-            _ => Err(RULE),
-        }
-    }
-
-    /// The host, as it stands in URLs.
-    pub(super) fn host(&self) -> &str {
-        self.0.host_str().unwrap_or_default()
-    }
-
-    /// The same with further labels behind the first label of its host name. An address, or a name of one label,
-    /// stays as it is.
-    pub(super) fn with_labels(&self, labels: &str) -> Self {
-        let mut url = self.0.clone();
-        if let Some(url::Host::Domain(name)) = self.0.host()
-            && let Some((first, rest)) = name.split_once('.')
-        {
-            let host = format!("{first}.{labels}.{rest}");
-            // It cannot fail: a name with more labels of letters and digits is a name.
-            url.set_host(Some(&host)).ok();
-        }
-        Self(url)
-    }
-
-    /// The URL of a path below. Segments are escaped.
-    pub(super) fn join(&self, segments: &[&str]) -> Url {
-        let mut url = self.0.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.clear().extend(segments);
-        }
-        url
-    }
-}
 
 /// What connects the vault to the world: whom it trusts, and how it finds addresses.
 #[derive(Debug, Clone)]
@@ -204,30 +148,25 @@ impl Http {
         })))
     }
 
-    /// A GET with HTTP Basic authentication. More than 64 KiB of body are [`Outage::Protocol`].
-    pub(super) async fn get(
-        &self,
-        purpose: Use,
-        url: Url,
-        user: &str,
-        password: &SecretText,
-    ) -> Result<Answer, Outage> {
+    /// Sends a request. More than 64 KiB of an answer's body are [`Outage::Protocol`].
+    pub(super) async fn send(&self, purpose: Use, request: Request<'_>) -> Result<Answer, Outage> {
+        let url = request.url.clone();
         let ask = async {
-            let answer = self.ask(&url, user, password, MAX_BODY).await?;
+            let answer = self.ask(request, MAX_BODY).await?;
             if answer.complete { Ok(answer) } else { Err(Outage::Protocol) }
         };
         self.call(purpose, &url, ask).await
     }
 
-    /// The same to inform, but it stops reading after `limit` bytes, and what there is by then is the answer.
+    /// Reads to inform, but stops reading after `limit` bytes, and what there is by then is the answer.
     pub(super) async fn get_up_to(
         &self,
         url: Url,
-        user: &str,
-        password: &SecretText,
+        auth: Auth<'_>,
         limit: usize,
     ) -> Result<Answer, Outage> {
-        self.call(Use::Inform, &url, self.ask(&url, user, password, limit)).await
+        let request = Request::get(url.clone(), auth);
+        self.call(Use::Inform, &url, self.ask(request, limit)).await
     }
 
     /// Makes a call, and counts how it ended.
@@ -291,14 +230,9 @@ impl Http {
         result
     }
 
-    async fn ask(
-        &self,
-        url: &Url,
-        user: &str,
-        password: &SecretText,
-        limit: usize,
-    ) -> Result<Answer, Outage> {
-        let request = self.0.client.get(url.clone()).basic_auth(user, Some(password.expose()));
+    async fn ask(&self, request: Request<'_>, limit: usize) -> Result<Answer, Outage> {
+        let url = &request.url.clone();
+        let request = request::build(&self.0.client, request)?;
         let mut response = request.send().await.map_err(|error| outage(&error, url))?;
         let status = response.status();
         if status.is_redirection() {

@@ -1,5 +1,20 @@
 //! JSON of strangers.
 
+use serde::de::DeserializeOwned;
+
+use super::Outage;
+
+/// Nothing that a carrier means to say is nested more than this.
+pub(super) const DEEPEST: usize = 64;
+
+/// What a carrier's answer says, if it has this form.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Outage> {
+    if nested_deeper_than(body, DEEPEST) {
+        return Err(Outage::Protocol);
+    }
+    serde_json::from_slice(body).map_err(|_| Outage::Protocol)
+}
+
 /// Whether arrays and objects lie in one another more than `most` deep. A parser that skips a field
 /// does not count there, and nothing that a carrier means to say is deep.
 pub(super) fn nested_deeper_than(json: &[u8], most: usize) -> bool {

@@ -22,14 +22,13 @@ use tokio::time::{Instant, timeout_at};
 
 use self::answer::{Account, ErrorBody, NumberPage};
 pub use self::urls::TwilioUrls;
-use super::http::{Answer, Http, Use};
-use super::{Outage, Upstream};
+use super::http::{Answer, Auth, Http, Request, Use};
+use super::{Misfit, Outage, Upstream, UpstreamAccount};
 use crate::clock::Clock;
 use crate::name::Invalid;
 use crate::provider::twilio::{Region, TwilioAccount};
 use crate::provider::{
-    Check, CheckStatus, Kind, ProviderType, Refusal, Survey, Token, TokenKind, Verdict, check_name,
-    is_lower_hex,
+    Check, CheckStatus, Kind, Refusal, Survey, Token, TokenKind, Verdict, check_name, is_lower_hex,
 };
 
 /// How long the other regions may take to say whether a refused token is theirs.
@@ -70,7 +69,7 @@ impl Twilio {
                 url
             }
         };
-        let answer = self.http.get(purpose, url, user(account, token), &token.secret).await?;
+        let answer = self.http.send(purpose, Request::get(url, auth(account, token))).await?;
         if answer.status.as_u16() != 200 {
             return refusal(&answer, token);
         }
@@ -81,12 +80,13 @@ impl Twilio {
     }
 }
 
-/// The user of HTTP Basic.
-fn user<'a>(account: &'a TwilioAccount, token: &'a Token) -> &'a str {
-    match &token.kind {
+/// HTTP Basic, whose user is the account or the key.
+fn auth<'a>(account: &'a TwilioAccount, token: &'a Token) -> Auth<'a> {
+    let user = match &token.kind {
         TokenKind::AuthToken => account.account_sid.as_str(),
         TokenKind::ApiKey { sid } => sid.as_str(),
-    }
+    };
+    Auth::Basic { user, password: &token.secret }
 }
 
 /// What Twilio said of account and token.
@@ -113,37 +113,45 @@ fn refusal(answer: &Answer, token: &Token) -> Result<Said, Outage> {
     Ok(Said::No(refusal))
 }
 
-#[async_trait]
 impl Upstream for Twilio {
-    fn provider_type(&self) -> ProviderType {
-        ProviderType::Twilio
-    }
-
-    fn check_format(&self, token: &Token) -> Result<(), Invalid> {
-        let secret = token.secret.expose();
-        match token.kind {
-            TokenKind::AuthToken if is_lower_hex(secret, 32) => Ok(()),
-            TokenKind::AuthToken => {
-                Err(Invalid("must be a Twilio Auth Token: 32 lower-case hexadecimal digits"))
-            }
-            // Twilio documents no shape; the ones it makes are 32 letters and digits.
-            TokenKind::ApiKey { .. }
-                if (16..=128).contains(&secret.len())
-                    && secret.bytes().all(|b| b.is_ascii_alphanumeric()) =>
-            {
-                Ok(())
-            }
-            TokenKind::ApiKey { .. } => {
-                Err(Invalid("must be the secret of a Twilio API key: 16 to 128 letters and digits"))
-            }
+    fn account<'a>(&'a self, kind: &'a Kind) -> Option<Box<dyn UpstreamAccount + 'a>> {
+        match kind {
+            Kind::Twilio(account) => Some(Box::new(At { twilio: self, account })),
+            _ => None,
         }
     }
+}
 
-    async fn ask(&self, kind: &Kind, token: &Token) -> Result<Verdict, Outage> {
+/// An account at Twilio.
+struct At<'a> {
+    twilio: &'a Twilio,
+    account: &'a TwilioAccount,
+}
+
+#[async_trait]
+impl UpstreamAccount for At<'_> {
+    fn check_format(&self, token: &Token) -> Result<(), Misfit> {
+        let secret = token.secret.expose();
+        let (fits, rule) = match token.kind {
+            TokenKind::AuthToken => (
+                is_lower_hex(secret, 32),
+                Invalid("must be a Twilio Auth Token: 32 lower-case hexadecimal digits"),
+            ),
+            // Twilio documents no shape; the ones it makes are 32 letters and digits.
+            TokenKind::ApiKey { .. } => (
+                (16..=128).contains(&secret.len())
+                    && secret.bytes().all(|b| b.is_ascii_alphanumeric()),
+                Invalid("must be the secret of a Twilio API key: 16 to 128 letters and digits"),
+            ),
+        };
+        if fits { Ok(()) } else { Err(Misfit::Secret(rule)) }
+    }
+
+    async fn ask(&self, token: &Token) -> Result<Verdict, Outage> {
         use CheckStatus::{Failed, Passed, Skipped};
-        let Kind::Twilio(account) = kind;
+        let Self { twilio, account } = self;
         let region = account.region.as_str();
-        let said = self.ask_in(Use::Decide, account.region, account, token).await;
+        let said = twilio.ask_in(Use::Decide, account.region, account, token).await;
         let said = said.inspect_err(|outage| {
             tracing::warn!(?outage, region, "ask Twilio about a token");
         })?;
@@ -177,31 +185,26 @@ impl Upstream for Twilio {
             Said::No(refusal) => Some(refusal),
         };
         let checks = vec![
-            self.check(check_name::CREDENTIALS, credentials.0, credentials.1),
-            self.check(check_name::ACCOUNT_ACTIVE, account_active.0, account_active.1),
+            twilio.check(check_name::CREDENTIALS, credentials.0, credentials.1),
+            twilio.check(check_name::ACCOUNT_ACTIVE, account_active.0, account_active.1),
         ];
         Ok(Verdict { refusal, checks })
     }
 
-    async fn survey(&self, kind: &Kind, token: &Token, deadline: Instant) -> Survey {
-        let Kind::Twilio(account) = kind;
-        self.survey_of(account, token, deadline).await
+    async fn survey(&self, token: &Token, deadline: Instant) -> Survey {
+        self.twilio.survey_of(self.account, token, deadline).await
     }
 
-    async fn works_elsewhere(
-        &self,
-        kind: &Kind,
-        token: &Token,
-        deadline: Instant,
-    ) -> Option<&'static str> {
-        let Kind::Twilio(account) = kind;
-        if !self.urls.tells_regions_apart() {
+    async fn works_elsewhere(&self, token: &Token, deadline: Instant) -> Option<&'static str> {
+        let Self { twilio, account } = self;
+        if !twilio.urls.tells_regions_apart() {
             return None;
         }
         let deadline = deadline.min(Instant::now() + ELSEWHERE);
         let others = Region::ALL.into_iter().filter(|region| *region != account.region);
         let asked = others.map(async |region| {
-            let said = timeout_at(deadline, self.ask_in(Use::Inform, region, account, token)).await;
+            let said =
+                timeout_at(deadline, twilio.ask_in(Use::Inform, region, account, token)).await;
             matches!(said, Ok(Ok(Said::Yes))).then_some(region.as_str())
         });
         join_all(asked).await.into_iter().flatten().next()

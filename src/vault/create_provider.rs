@@ -37,8 +37,7 @@ impl Vault {
     ) -> Result<Provider, Error> {
         let deadline = Instant::now() + ASKING;
         // Before anything else: no network for what cannot be a token, nor for what is taken.
-        let upstream = self.upstream_of(&new.kind)?;
-        let candidate = candidate(upstream, new.token)?;
+        let candidate = candidate(&*self.upstream_of(&new.kind)?, new.token)?;
         let taken = match &new.id {
             Some(id) => self.store.provider(scope, id).await?.is_some(),
             None => false,

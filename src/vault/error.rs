@@ -93,7 +93,8 @@ pub enum Error {
     )]
     UpstreamNotPermitted,
     #[error(
-        "the carrier's account is suspended or closed; nothing was changed: look into the carrier's console"
+        "the carrier does not serve this account: it is suspended or closed, or may not be read; nothing was changed: \
+         look into the carrier's console"
     )]
     UpstreamAccountInactive,
     #[error("the carrier knows no such account; nothing was changed: check its id")]

@@ -6,8 +6,7 @@ use super::{ATTEMPTS, Error, Intent, Vault};
 use crate::access::{Scope, UpdateProvider};
 use crate::audit::Entry;
 use crate::name::{Etag, ResourceId};
-use crate::provider::twilio::TwilioChanges;
-use crate::provider::{DisplayName, Kind, Provider, Verification};
+use crate::provider::{DisplayName, KindChanges, Provider, Verification};
 use crate::store::{Change, StoredProvider};
 
 /// What to change. None: leave as it is.
@@ -15,8 +14,8 @@ use crate::store::{Change, StoredProvider};
 pub struct ProviderChanges {
     /// A name for people.
     pub display_name: Option<DisplayName>,
-    /// What is Twilio's own.
-    pub twilio: TwilioChanges,
+    /// What is the carrier's own.
+    pub kind: KindChanges,
 }
 
 impl Vault {
@@ -36,14 +35,14 @@ impl Vault {
             }
             let StoredProvider { provider: old, token } = found?;
             check_etag(etag, &old.etag())?;
-            let Kind::Twilio(account) = &old.kind;
-            let account = account.changed(&changes.twilio).map_err(|(field, problem)| {
-                Error::field(format!("provider.twilio.{field}"), problem)
-            })?;
+            let kind = old
+                .kind
+                .changed(&changes.kind)
+                .map_err(|(field, problem)| Error::field(format!("provider.{field}"), problem))?;
             let display_name = changes.display_name.clone();
             let mut new = Provider {
                 display_name: display_name.unwrap_or_else(|| old.display_name.clone()),
-                kind: Kind::Twilio(account),
+                kind,
                 ..old.clone()
             };
             let changed = [

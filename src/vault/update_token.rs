@@ -40,7 +40,7 @@ impl Vault {
         }
         let old = found?.provider;
         check_etag(update.etag.as_ref(), &old.etag())?;
-        let candidate = candidate(self.upstream_of(&old.kind)?, update.token)?;
+        let candidate = candidate(&*self.upstream_of(&old.kind)?, update.token)?;
         self.limits.may_ask(scope.account().uid, Some(old.uid))?;
         let validated = self
             .validate(scope, intent, &old.name, (&old.kind, candidate), old.token_version, deadline)

@@ -8,22 +8,25 @@ use super::{Error, Intent, Vault, place};
 use crate::access::AccountScope;
 use crate::audit::{Chain, Entry};
 use crate::crypto::Field;
-use crate::name::{Invalid, ProviderName};
+use crate::name::ProviderName;
 use crate::provider::{Kind, Provider, Refusal, Status, Token, TokenKind, Verification};
 use crate::store::{StoredProvider, Write};
 use crate::telemetry::metrics;
-use crate::upstream::{self, Candidate, Failure, Upstream, Validated};
+use crate::upstream::{self, Candidate, Failure, Misfit, UpstreamAccount, Validated};
 
 /// How long a call may ask a carrier in all, what decides and what does not; a call has 8 s.
 pub(super) const ASKING: Duration = Duration::from_millis(6_500);
 
 /// A token that a caller sent, if it has its carrier's format.
-pub(super) fn candidate(upstream: &dyn Upstream, token: Token) -> Result<Candidate, Error> {
-    let field = match token.kind {
-        TokenKind::AuthToken => "auth_token",
-        TokenKind::ApiKey { .. } => "api_key.secret",
+pub(super) fn candidate(account: &dyn UpstreamAccount, token: Token) -> Result<Candidate, Error> {
+    let (token_field, secret_field) = match token.kind {
+        TokenKind::AuthToken => ("auth_token", "auth_token"),
+        TokenKind::ApiKey { .. } => ("api_key", "api_key.secret"),
     };
-    Candidate::new(upstream, token).map_err(|problem: Invalid| Error::field(field, problem))
+    Candidate::new(account, token).map_err(|misfit| match misfit {
+        Misfit::Kind(problem) => Error::field(token_field, problem),
+        Misfit::Secret(problem) => Error::field(secret_field, problem),
+    })
 }
 
 /// Counts a verification by its status.
@@ -49,7 +52,7 @@ impl Vault {
         deadline: Instant,
     ) -> Result<Validated, Error> {
         let upstream = self.upstream_of(kind)?;
-        let (error, rejected) = match upstream::validate(upstream, kind, candidate).await {
+        let (error, rejected) = match upstream::validate(&*upstream, candidate).await {
             Ok(validated) => return Ok(validated),
             Err(Failure::Refusal(Refusal::RejectedToken, candidate)) => {
                 (Error::from(Refusal::RejectedToken), Some(candidate))
@@ -67,7 +70,7 @@ impl Vault {
         self.record_failed_validation(chain, entry, &error).await;
         // Only now: a caller who leaves meanwhile has been recorded.
         let Some(candidate) = rejected else { return Err(error) };
-        let works_in = candidate.works_elsewhere(upstream, kind, deadline).await;
+        let works_in = candidate.works_elsewhere(&*upstream, deadline).await;
         Err(Error::UpstreamRejectedToken { works_in })
     }
 
@@ -80,16 +83,19 @@ impl Vault {
         let deadline = Instant::now() + ASKING;
         let token = self.token_of(scope, &stored)?;
         let provider = stored.provider;
-        let upstream = self.upstream_of(&provider.kind)?;
         // The time of asking: of two answers, the one that was asked for later is the newer one.
         let now = self.clock.now();
-        let verdict = upstream.ask(&provider.kind, &token).await.inspect_err(|_| {
-            metrics::verification(metrics::Verification::Unavailable);
-        })?;
-        let survey = if verdict.refusal.is_some() {
-            None
-        } else {
-            Some(upstream.survey(&provider.kind, &token, deadline).await)
+        let (verdict, survey) = {
+            let upstream = self.upstream_of(&provider.kind)?;
+            let verdict = upstream.ask(&token).await.inspect_err(|_| {
+                metrics::verification(metrics::Verification::Unavailable);
+            })?;
+            let survey = if verdict.refusal.is_some() {
+                None
+            } else {
+                Some(upstream.survey(&token, deadline).await)
+            };
+            (verdict, survey)
         };
         let (before, version) = (&provider.verification, provider.token_version);
         let verification = Verification::after(before, version, &verdict, survey, now);
@@ -106,9 +112,12 @@ impl Vault {
         validated: &Validated,
         deadline: Instant,
     ) -> Provider {
-        // A provider whose kind has no carrier was not validated.
-        let Ok(upstream) = self.upstream_of(&provider.kind) else { return provider };
-        let survey = upstream.survey(&provider.kind, validated.token(), deadline).await;
+        let survey = match self.upstream_of(&provider.kind) {
+            Ok(upstream) => Some(upstream.survey(validated.token(), deadline).await),
+            // A provider whose kind has no carrier was not validated.
+            Err(_) => None,
+        };
+        let Some(survey) = survey else { return provider };
         let now = provider.verification.last_verify_time.unwrap_or_else(|| self.clock.now());
         let (version, verdict) = (provider.token_version, validated.verdict());
         let verification = Verification::after(before, version, verdict, Some(survey), now);

@@ -38,7 +38,7 @@ fn new(account: &str, number: usize) -> CreateProviderRequest {
     let mut request = create_provider(&format!("p-{number}"));
     request.parent = format!("accounts/{account}");
     let mut kind = twilio(&sid(number));
-    let Kind::Twilio(account) = &mut kind;
+    let Kind::Twilio(account) = &mut kind else { panic!("another carrier") };
     account.sip_trunk_sid = Some(trunk_sid(number));
     account.credential_list_sid = Some(format!("CL{number:032x}"));
     request.provider.as_mut().unwrap().kind = Some(kind);

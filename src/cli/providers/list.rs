@@ -24,7 +24,7 @@ pub(super) struct Args {
         value_parser = PossibleValuesParser::new(["pending", "verified", "warning", "failed"]))]
     status: Option<String>,
     /// Only those at this carrier
-    #[arg(long = "type", value_name = "CARRIER", value_parser = PossibleValuesParser::new(["twilio"]))]
+    #[arg(long = "type", value_name = "CARRIER", value_parser = PossibleValuesParser::new(["twilio", "vobiz", "telepath"]))]
     provider_type: Option<String>,
     #[command(flatten)]
     options: client::Options,

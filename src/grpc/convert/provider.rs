@@ -3,12 +3,14 @@
 use super::{Mask, chosen_id, field, timestamp};
 use crate::grpc::proto;
 use crate::name::Invalid;
+use crate::provider::telepath::TelepathAccount;
 use crate::provider::twilio::{
-    AccountSid, ApiKeySid, CredentialListSid, Region, TrunkSid, TwilioAccount,
+    AccountSid, ApiKeySid, CredentialListSid, Region, TrunkSid, TwilioAccount, TwilioChanges,
 };
+use crate::provider::vobiz::{AuthId, VobizAccount};
 use crate::provider::{
-    Check, CheckStatus, DisplayName, Kind, Provider, ProviderFilter, ProviderType, Status, Token,
-    TokenKind, Verification,
+    Check, CheckStatus, DisplayName, Kind, KindChanges, Provider, ProviderFilter, ProviderType,
+    Status, Token, TokenKind, Verification,
 };
 use crate::secret::SecretText;
 use crate::vault::{Error, NewProvider, ProviderChanges};
@@ -17,8 +19,18 @@ use crate::vault::{Error, NewProvider, ProviderChanges};
 pub(in crate::grpc) fn to_wire(provider: Provider) -> proto::Provider {
     let etag = provider.etag().to_string();
     let facts = &provider.verification.facts;
-    let Kind::Twilio(account) = &provider.kind;
-    let kind = twilio_to_wire(account, &provider.token_kind, facts.termination_uri.as_deref());
+    let kind = match &provider.kind {
+        Kind::Twilio(account) => {
+            twilio_to_wire(account, &provider.token_kind, facts.termination_uri.as_deref())
+        }
+        Kind::Vobiz(account) => {
+            let auth_id = account.auth_id.as_str().to_owned();
+            proto::provider::Kind::Vobiz(proto::VobizProvider { auth_id })
+        }
+        Kind::Telepath(TelepathAccount {}) => {
+            proto::provider::Kind::Telepath(proto::TelepathProvider {})
+        }
+    };
     proto::Provider {
         name: provider.name.to_string(),
         display_name: Some(provider.display_name.as_str().to_owned()),
@@ -97,7 +109,10 @@ pub(in crate::grpc) fn new_provider(
     let provider =
         request.provider.ok_or_else(|| Error::field("provider", Invalid("is required")))?;
     let kind = provider.kind.ok_or_else(|| {
-        Error::field("provider.kind", Invalid("is required: say which carrier, for example twilio"))
+        Error::field(
+            "provider.kind",
+            Invalid("is required: say which carrier: twilio, vobiz or telepath"),
+        )
     })?;
     Ok(NewProvider {
         id,
@@ -115,7 +130,7 @@ pub(in crate::grpc) fn changes(
 ) -> Result<ProviderChanges, Error> {
     let mask = Mask::parse(
         mask,
-        &["display_name", "twilio.sip_trunk_sid", "twilio.credential_list_sid"],
+        &["display_name", SIP_TRUNK_SID, CREDENTIAL_LIST_SID],
         &[
             "name",
             "kind",
@@ -125,6 +140,9 @@ pub(in crate::grpc) fn changes(
             "twilio.edge",
             "twilio.termination_uri",
             "twilio.api_key_sid",
+            "vobiz",
+            "vobiz.auth_id",
+            "telepath",
             "verification",
             "token_version",
             "token_update_time",
@@ -139,29 +157,57 @@ pub(in crate::grpc) fn changes(
     if mask.sets("display_name", provider.display_name.is_some()) {
         changes.display_name = Some(display_name(&provider.display_name.unwrap_or_default())?);
     }
-    let twilio = provider.kind.map(|proto::provider::Kind::Twilio(twilio)| twilio);
-    if mask.is_all() && twilio.is_none() {
-        // Else a mask that was meant for the name would clear the trunk.
-        let rule = Invalid("is required with update_mask `*`, which clears what is absent");
-        return Err(Error::field("provider.twilio", rule));
-    }
-    if mask.is_whole()
-        && let Some(twilio) = &twilio
-    {
-        let said = |text: &str| !text.is_empty();
-        changes.twilio.account_sid =
-            said(&twilio.account_sid).then(|| account_sid(twilio)).transpose()?;
-        changes.twilio.region = said(&twilio.region).then(|| region(twilio)).transpose()?;
-        changes.twilio.edge = said(&twilio.edge).then(|| twilio.edge.clone());
-    }
-    let twilio = twilio.unwrap_or_default();
-    if mask.sets("twilio.sip_trunk_sid", twilio.sip_trunk_sid.is_some()) {
-        changes.twilio.sip_trunk_sid = Some(sip_trunk_sid(&twilio)?);
-    }
-    if mask.sets("twilio.credential_list_sid", twilio.credential_list_sid.is_some()) {
-        changes.twilio.credential_list_sid = Some(credential_list_sid(&twilio)?);
-    }
+    changes.kind = kind_changes(provider.kind, &mask)?;
     Ok(changes)
+}
+
+/// What may change of a Twilio account, as paths of a mask.
+const SIP_TRUNK_SID: &str = "twilio.sip_trunk_sid";
+const CREDENTIAL_LIST_SID: &str = "twilio.credential_list_sid";
+
+/// What is said of the kind. What is immutable may be sent back as it was read, unless a mask names others.
+fn kind_changes(kind: Option<proto::provider::Kind>, mask: &Mask) -> Result<KindChanges, Error> {
+    use proto::provider::Kind as Wire;
+    // Whether a mask names what only Twilio has.
+    let of_twilio = [SIP_TRUNK_SID, CREDENTIAL_LIST_SID].iter().any(|path| mask.sets(path, false));
+    match kind {
+        None if mask.is_all() => {
+            // Else a mask that was meant for the name would clear the trunk.
+            let rule = Invalid("is required with update_mask `*`, which clears what is absent");
+            Err(Error::field("provider.kind", rule))
+        }
+        Some(Wire::Twilio(twilio)) => twilio_changes(&twilio, mask),
+        Some(Wire::Vobiz(vobiz)) if mask.is_whole() => {
+            let said = !vobiz.auth_id.is_empty();
+            Ok(KindChanges::Vobiz(said.then(|| auth_id(&vobiz)).transpose()?))
+        }
+        Some(Wire::Telepath(_)) if mask.is_whole() => Ok(KindChanges::Telepath),
+        Some(Wire::Vobiz(_) | Wire::Telepath(_)) if of_twilio => {
+            let rule =
+                Invalid("names fields of twilio, but the provider sent is at another carrier");
+            Err(Error::field("update_mask", rule))
+        }
+        None if of_twilio => twilio_changes(&proto::TwilioProvider::default(), mask),
+        None | Some(Wire::Vobiz(_) | Wire::Telepath(_)) => Ok(KindChanges::None),
+    }
+}
+
+fn twilio_changes(twilio: &proto::TwilioProvider, mask: &Mask) -> Result<KindChanges, Error> {
+    let mut changes = TwilioChanges::default();
+    if mask.is_whole() {
+        let said = |text: &str| !text.is_empty();
+        changes.account_sid = said(&twilio.account_sid).then(|| account_sid(twilio)).transpose()?;
+        changes.region = said(&twilio.region).then(|| region(twilio)).transpose()?;
+        changes.edge = said(&twilio.edge).then(|| twilio.edge.clone());
+    }
+    let mut named = mask.is_whole();
+    if mask.sets(SIP_TRUNK_SID, twilio.sip_trunk_sid.is_some()) {
+        (changes.sip_trunk_sid, named) = (Some(sip_trunk_sid(twilio)?), true);
+    }
+    if mask.sets(CREDENTIAL_LIST_SID, twilio.credential_list_sid.is_some()) {
+        (changes.credential_list_sid, named) = (Some(credential_list_sid(twilio)?), true);
+    }
+    Ok(if named { KindChanges::Twilio(changes) } else { KindChanges::None })
 }
 
 /// Which providers to list.
@@ -174,6 +220,8 @@ pub(in crate::grpc) fn filter(
     let provider_type = match WireType::try_from(filter.provider_type) {
         Ok(WireType::Unspecified) => None,
         Ok(WireType::Twilio) => Some(ProviderType::Twilio),
+        Ok(WireType::Vobiz) => Some(ProviderType::Vobiz),
+        Ok(WireType::Telepath) => Some(ProviderType::Telepath),
         Err(_) => return Err(Error::field("filter.provider_type", UNKNOWN)),
     };
     let status = match WireStatus::try_from(filter.status) {
@@ -231,7 +279,17 @@ fn kind_from_wire(kind: proto::provider::Kind) -> Result<Kind, Error> {
                 .map(Kind::Twilio)
                 .map_err(|(path, problem)| Error::field(format!("provider.twilio.{path}"), problem))
         }
+        proto::provider::Kind::Vobiz(vobiz) => {
+            Ok(Kind::Vobiz(VobizAccount { auth_id: auth_id(&vobiz)? }))
+        }
+        proto::provider::Kind::Telepath(proto::TelepathProvider {}) => {
+            Ok(Kind::Telepath(TelepathAccount {}))
+        }
     }
+}
+
+fn auth_id(vobiz: &proto::VobizProvider) -> Result<AuthId, Error> {
+    field("provider.vobiz.auth_id", &vobiz.auth_id, AuthId::parse)
 }
 
 fn account_sid(twilio: &proto::TwilioProvider) -> Result<AccountSid, Error> {

@@ -2,16 +2,13 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::Said;
 use crate::provider::Refusal;
 use crate::upstream::Outage;
-use crate::upstream::json::nested_deeper_than;
-
-/// Nothing that Twilio means to say is nested more than this.
-const DEEPEST: usize = 64;
+use crate::upstream::json::{DEEPEST, nested_deeper_than, parse};
 
 /// The Account resource.
 #[derive(Deserialize)]
@@ -91,13 +88,6 @@ impl CredentialList {
         let list: Self = parse(body)?;
         if list.sid == asked { Ok(()) } else { Err(Outage::Protocol) }
     }
-}
-
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Outage> {
-    if nested_deeper_than(body, DEEPEST) {
-        return Err(Outage::Protocol);
-    }
-    serde_json::from_slice(body).map_err(|_| Outage::Protocol)
 }
 
 /// A page of phone numbers, counted while it is read: a page cut off in the middle counts what it has.

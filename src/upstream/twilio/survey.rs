@@ -5,11 +5,11 @@
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{CredentialList, NumberPage, Trunk as TrunkAnswer};
-use super::{Twilio, user};
+use super::{Twilio, auth};
 use crate::provider::twilio::{Trunk, TwilioAccount};
 use crate::provider::{CheckStatus, Facts, Survey, Token, TokenKind, check_name};
 use crate::upstream::Outage;
-use crate::upstream::http::Use;
+use crate::upstream::http::{Request, Use};
 
 /// Phone numbers are counted over this many pages of a thousand at the most, and this many bytes.
 const MAX_PAGES: usize = 20;
@@ -79,7 +79,7 @@ impl Twilio {
         is_absent: &mut bool,
     ) -> Result<Outcome, Outage> {
         let url = self.urls.trunking(account.region).join(&["v1", "Trunks", trunk.sid.as_str()]);
-        let answer = self.http.get(Use::Inform, url, user(account, token), &token.secret).await?;
+        let answer = self.http.send(Use::Inform, Request::get(url, auth(account, token))).await?;
         match answer.status.as_u16() {
             200 => {}
             401 => return Ok(not_yet()),
@@ -136,7 +136,7 @@ impl Twilio {
     ) -> Result<Outcome, Outage> {
         let path = ["v1", "Trunks", trunk.sid.as_str(), "CredentialLists", list];
         let url = self.urls.trunking(account.region).join(&path);
-        let answer = self.http.get(Use::Inform, url, user(account, token), &token.secret).await?;
+        let answer = self.http.send(Use::Inform, Request::get(url, auth(account, token))).await?;
         match answer.status.as_u16() {
             200 => CredentialList::confirm(&answer.body, list)
                 .map(|()| passed("the credential list is attached to the trunk")),
@@ -207,8 +207,8 @@ impl Twilio {
         url.set_query(Some("PageSize=1000"));
         let mut bytes_left = MAX_BYTES;
         while seen.pages < MAX_PAGES && bytes_left > 0 {
-            let (user, secret) = (user(account, token), &token.secret);
-            let answer = self.http.get_up_to(url.clone(), user, secret, bytes_left).await?;
+            let auth = auth(account, token);
+            let answer = self.http.get_up_to(url.clone(), auth, bytes_left).await?;
             match answer.status.as_u16() {
                 200 => {}
                 401 => return Ok(Numbers::NotYet),

@@ -46,7 +46,7 @@ pub(super) fn cases() -> Vec<Case> {
 /// What an account at Twilio cannot be: at creation, and where the field may change, in an update.
 fn twilio_accounts() -> Vec<Case> {
     let account = |change: &dyn Fn(&mut TwilioProvider)| {
-        let Kind::Twilio(mut account) = twilio(SID);
+        let Kind::Twilio(mut account) = twilio(SID) else { panic!("another carrier") };
         change(&mut account);
         Some(Kind::Twilio(account))
     };

@@ -167,7 +167,7 @@ pub(super) async fn a_verification_moves_nothing_but_forward(home: &Home) {
     let next_token = Provider { token_version: 2, ..newest.clone() };
     let successor = Provider { uid: Uid::from_bytes([9; 16]), ..newest.clone() };
     let mut on_trunk = newest.clone();
-    let Kind::Twilio(account) = &mut on_trunk.kind;
+    let Kind::Twilio(account) = &mut on_trunk.kind else { panic!("another carrier") };
     account.trunk = Some(Trunk {
         sid: TrunkSid::parse(&format!("TK{}", "0".repeat(32))).unwrap(),
         credential_list_sid: Some(
@@ -247,7 +247,7 @@ pub(super) async fn a_new_token_or_trunk_takes_its_verification_along(home: &Hom
 
     next.provider.revision = 3;
     next.provider.verification = Verification::pending();
-    let Kind::Twilio(account) = &mut next.provider.kind;
+    let Kind::Twilio(account) = &mut next.provider.kind else { panic!("another carrier") };
     let sid = TrunkSid::parse(&format!("TK{}", "0".repeat(32))).unwrap();
     account.trunk = Some(Trunk { sid, credential_list_sid: None });
     assert_eq!(commit(2, &next).await, next.provider);
