@@ -10,9 +10,9 @@
     reason = "a test that meets the unexpected should stop there"
 )]
 
-#[path = "../examples/fake-twilio.rs"]
-#[expect(dead_code, unreachable_pub, reason = "a program of its own; tests use parts of it")]
-mod fake_twilio;
+#[path = "../examples/fakes/fakes.rs"]
+#[expect(dead_code, unreachable_pub, reason = "programs of their own; tests use parts of them")]
+mod fakes;
 
 #[path = "grpcurl/server.rs"]
 mod server;
@@ -22,7 +22,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use fake_twilio::{FakeTwilio, Fault};
+use fakes::twilio::{FakeTwilio, Fault};
 use server::{Outcome, OutputOf as _, Server, grpcurl, text, tool};
 
 const CREDENTIALS: &str = "credvault.v1.CredentialService";

@@ -15,9 +15,9 @@
     reason = "a test that meets the unexpected should stop there"
 )]
 
-#[path = "../examples/fake-twilio.rs"]
-#[expect(dead_code, unreachable_pub, reason = "a program of its own; tests use parts of it")]
-mod fake_twilio;
+#[path = "../examples/fakes/fakes.rs"]
+#[expect(dead_code, unreachable_pub, reason = "programs of their own; tests use parts of them")]
+mod fakes;
 #[path = "grpcurl/server.rs"]
 #[expect(dead_code, reason = "one call is enough here")]
 mod server;
@@ -32,7 +32,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use fake_twilio::{FakeTwilio, Fault, Trunk};
+use fakes::twilio::{FakeTwilio, Fault, Trunk};
 use server::{PATIENCE, Server, lines_of, named, text, variable};
 
 const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";

@@ -21,7 +21,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use crate::frames::{CHECK, Connection, END_HEADERS, HEADERS, PREFACE, frame, head, stream};
 use crate::stock::Stock;
 use crate::support::channel;
-use crate::support::fake_twilio::{FakeTwilio, Fault};
+use crate::support::fakes::twilio::{FakeTwilio, Fault};
 use crate::support::process::{Process, credvault};
 use crate::target::pass;
 

@@ -17,7 +17,7 @@ use crate::providers::{
 };
 use crate::support::calls::Call;
 use crate::support::database::tamper;
-use crate::support::fake_twilio::Fault;
+use crate::support::fakes::twilio::Fault;
 use crate::support::{Clients, TestVault, channel, outcome, uuid};
 
 const DESK: &str = "accounts/acme/credentials/desk";

@@ -11,7 +11,7 @@ use crate::operations::http::metrics;
 use crate::operations::{LISTENS, until_ready, whole};
 use crate::providers::{SID, TOKEN, TOKEN_2};
 use crate::support::cli::Ran;
-use crate::support::fake_twilio::FakeTwilio;
+use crate::support::fakes::twilio::FakeTwilio;
 use crate::support::process::{Process, credvault, run};
 
 /// Each RPC and a command that calls it, in an order in which each finds what it needs. `TOKEN_ID` is that of the

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::providers::{SID, TOKEN, TOKEN_2, create_provider};
 use crate::support::TestVault;
 use crate::support::cli::{Ran, words};
-use crate::support::fake_twilio::{FakeTwilio, Fault};
+use crate::support::fakes::twilio::{FakeTwilio, Fault};
 use crate::support::process::{Process, credvault};
 
 const OTHER_SID: &str = "ACffffffffffffffffffffffffffffffff";

@@ -14,7 +14,7 @@ use crate::providers::{SID, TOKEN, create_provider};
 use crate::refusals::world::{World, differences, is_possible, text};
 use crate::sqlite;
 use crate::support::Clients;
-use crate::support::fake_twilio::FakeTwilio;
+use crate::support::fakes::twilio::FakeTwilio;
 use crate::support::process::{Process, run};
 
 /// What doctor said.

@@ -18,7 +18,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::providers::create_provider;
-use crate::support::fake_twilio::{FakeTwilio, Fault};
+use crate::support::fakes::twilio::{FakeTwilio, Fault};
 use crate::support::process::{Process, credvault};
 use crate::support::raw::{Raw, declared, framed};
 use crate::support::{TestVault, channel};

@@ -8,7 +8,7 @@ use credvault::grpc::proto::{
 use jiff::SignedDuration;
 use prost_types::FieldMask;
 
-use crate::support::fake_twilio::Fault;
+use crate::support::fakes::twilio::Fault;
 use crate::support::{TestVault, outcome};
 
 pub(crate) const SID: &str = "AC0123456789abcdef0123456789abcdef";

@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags};
 use tonic::Status;
 
 use crate::support::Clients;
-use crate::support::fake_twilio::FakeTwilio;
+use crate::support::fakes::twilio::FakeTwilio;
 use crate::support::process::Process;
 use crate::support::random::Rng;
 

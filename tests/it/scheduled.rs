@@ -16,7 +16,7 @@ use jiff::SignedDuration;
 use crate::providers::{TOKEN, create_provider, twilio};
 use crate::support::TestVault;
 use crate::support::database::tamper;
-use crate::support::fake_twilio::{Fault, Trunk};
+use crate::support::fakes::twilio::{Fault, Trunk};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);

@@ -18,7 +18,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::credentials::create;
-use crate::support::fake_twilio::{FakeTwilio, Fault};
+use crate::support::fakes::twilio::{FakeTwilio, Fault};
 use crate::support::process::Process;
 
 const LIMIT: Duration = Duration::from_secs(10);

@@ -9,9 +9,9 @@ pub(crate) mod random;
 pub(crate) mod raw;
 pub(crate) mod tls;
 
-#[path = "../../examples/fake-twilio.rs"]
-#[expect(dead_code, unreachable_pub, reason = "a program of its own; tests use parts of it")]
-pub(crate) mod fake_twilio;
+#[path = "../../examples/fakes/fakes.rs"]
+#[expect(dead_code, unreachable_pub, reason = "programs of their own; tests use parts of them")]
+pub(crate) mod fakes;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,9 @@ use credvault::name::{OwnerName, ResourceId};
 use credvault::server::{self, Operations, Purpose, StopSignal};
 use credvault::upstream::Network;
 use credvault::vault::{Intent, Vault};
-use fake_twilio::FakeTwilio;
+use fakes::telepath::FakeTelepath;
+use fakes::twilio::FakeTwilio;
+use fakes::vobiz::FakeVobiz;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -95,7 +97,10 @@ impl StopSignal for Stopped {
     }
 }
 
-/// A vault served in this process on a real loopback port, with a real SQLite file, a fake Twilio, and a
+/// The carriers of a vault.
+type Carriers = (FakeTwilio, FakeVobiz, FakeTelepath);
+
+/// A vault served in this process on a real loopback port, with a real SQLite file, fake carriers, and a
 /// clock that stands still. What its network is, and where it finds Twilio, may be changed for a restart.
 pub(crate) struct TestVault {
     pub(crate) address: SocketAddr,
@@ -104,6 +109,8 @@ pub(crate) struct TestVault {
     pub(crate) clock: Arc<MockClock>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) twilio: FakeTwilio,
+    pub(crate) vobiz: FakeVobiz,
+    pub(crate) telepath: FakeTelepath,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) network: Network,
     pub(crate) options: ServeOptions,
@@ -120,16 +127,17 @@ impl TestVault {
     /// The same with other options than those of [`options`].
     pub(crate) async fn start_with(change: impl FnOnce(&mut ServeOptions, &FakeTwilio)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let twilio = FakeTwilio::start().await;
-        let mut options = options(dir.path(), &twilio);
-        change(&mut options, &twilio);
+        let carriers =
+            (FakeTwilio::start().await, FakeVobiz::start().await, FakeTelepath::start().await);
+        let mut options = options(dir.path(), &carriers);
+        change(&mut options, &carriers.0);
         server::create_vault(&options.clone().resolve().unwrap(), false).unwrap();
         let clock = Arc::new(MockClock::at("2026-05-01T12:00:00Z".parse().unwrap()));
-        Self::serve((dir, twilio, clock), Network::internet(), options).await
+        Self::serve((dir, carriers, clock), Network::internet(), options).await
     }
 
     async fn serve(
-        (dir, twilio, clock): (tempfile::TempDir, FakeTwilio, Arc<MockClock>),
+        (dir, (twilio, vobiz, telepath), clock): (tempfile::TempDir, Carriers, Arc<MockClock>),
         network: Network,
         options: ServeOptions,
     ) -> Self {
@@ -159,6 +167,8 @@ impl TestVault {
             clock,
             vault,
             twilio,
+            vobiz,
+            telepath,
             dir,
             network,
             options,
@@ -169,9 +179,14 @@ impl TestVault {
 
     /// Stops the server and closes the store. What is left is what lies on the disk.
     pub(crate) async fn stop(self) -> (tempfile::TempDir, FakeTwilio, Arc<MockClock>) {
+        let (dir, (twilio, ..), clock) = self.stop_with_carriers().await;
+        (dir, twilio, clock)
+    }
+
+    async fn stop_with_carriers(self) -> (tempfile::TempDir, Carriers, Arc<MockClock>) {
         self.stop.send(()).ok();
         self.served.await.unwrap().unwrap();
-        (self.dir, self.twilio, self.clock)
+        (self.dir, (self.twilio, self.vobiz, self.telepath), self.clock)
     }
 
     /// Stops it and serves the same files again, on another port.
@@ -182,9 +197,9 @@ impl TestVault {
     /// The same, with something done to its database in between.
     pub(crate) async fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
         let (network, options) = (self.network.clone(), self.options.clone());
-        let (dir, twilio, clock) = self.stop().await;
+        let (dir, carriers, clock) = self.stop_with_carriers().await;
         change(&database(dir.path()));
-        Self::serve((dir, twilio, clock), network, options).await
+        Self::serve((dir, carriers, clock), network, options).await
     }
 
     /// A new token with `roles` in `account`.
@@ -253,13 +268,15 @@ impl TestVault {
 }
 
 /// The options of a vault in `dir`.
-fn options(dir: &Path, twilio: &FakeTwilio) -> ServeOptions {
+fn options(dir: &Path, (twilio, vobiz, telepath): &Carriers) -> ServeOptions {
     ServeOptions {
         store: StoreOptions { data_dir: Some(dir.join("data")), ..StoreOptions::default() },
         listen: Some("127.0.0.1:0".to_owned()),
         ops_listen: Some("off".to_owned()),
         upstream_twilio_api_url: Some(twilio.url()),
         upstream_twilio_trunking_url: Some(twilio.url()),
+        upstream_vobiz_api_url: Some(vobiz.url()),
+        upstream_telepath_api_url: Some(telepath.url()),
         // Tests try more tokens than people do, and have carriers asked when they say so.
         limits_token_tries_per_provider: Some(0),
         limits_token_tries_per_account: Some(0),

@@ -16,7 +16,7 @@ use crate::providers::{
     SID, TOKEN, TOKEN_2, create_provider, delete, display_name, twilio, update_token,
 };
 use crate::support::database::locked;
-use crate::support::fake_twilio::{ErrorShape, FakeTwilio, Fault};
+use crate::support::fakes::twilio::{ErrorShape, FakeTwilio, Fault};
 use crate::support::{Clients, TestVault, outcome};
 
 const REJECTED: &str = "FailedPrecondition UPSTREAM_REJECTED_TOKEN";

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tonic::Status;
 
 use crate::providers::{SID, TOKEN, asked, create_provider};
-use crate::support::fake_twilio::{FakeTwilio, Fault};
+use crate::support::fakes::twilio::{FakeTwilio, Fault};
 use crate::support::process::Process;
 use crate::support::tls::{Authority, Front, Speech, self_signed};
 use crate::support::{Clients, TestVault, outcome};

@@ -20,7 +20,7 @@ use credvault::grpc::proto::{
 use jiff::SignedDuration;
 
 use crate::providers::{SID, TOKEN, TOKEN_2, create_provider, delete, update_token};
-use crate::support::fake_twilio::{FakeTwilio, Fault, Trunk};
+use crate::support::fakes::twilio::{FakeTwilio, Fault, Trunk};
 use crate::support::{Clients, TestVault, outcome};
 
 pub(crate) const TRUNK: &str = "TK0123456789abcdef0123456789abcdef";

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tonic::Code;
 
 use crate::credentials::create;
-use crate::support::fake_twilio::Fault;
+use crate::support::fakes::twilio::Fault;
 use crate::support::raw::{Raw, answer, declared, framed};
 use crate::support::{Clients, TestVault};
 

@@ -13,7 +13,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Response, Status};
 
-use crate::support::fake_twilio::{FakeTwilio, Fault};
+use crate::support::fakes::twilio::{FakeTwilio, Fault};
 use crate::support::process::Process;
 use crate::support::random::Rng;
 use crate::support::{Bearer, Clients, Wire, channel, md5_response};

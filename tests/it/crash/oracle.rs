@@ -9,7 +9,7 @@ use credvault::grpc::proto::{
 use tonic::Code;
 
 use super::rounds::{Ask, Change, id, reason_of, sid};
-use crate::support::fake_twilio::FakeTwilio;
+use crate::support::fakes::twilio::FakeTwilio;
 use crate::support::{Clients, md5_response};
 
 pub(super) const REALM: &str = "sip.test";

@@ -20,7 +20,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
 use super::oracle::{self, Oracle};
-use crate::support::fake_twilio::FakeTwilio;
+use crate::support::fakes::twilio::FakeTwilio;
 use crate::support::process::Process;
 use crate::support::random::Rng;
 use crate::support::{Clients, channel};

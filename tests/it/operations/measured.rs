@@ -13,7 +13,7 @@ use super::http::{get, metrics};
 use super::{LISTENS, vault, whole};
 use crate::credentials::{create, rotate, update, verifies};
 use crate::providers::{SID, TOKEN, create_provider, update_token};
-use crate::support::fake_twilio::{FakeTwilio, Fault};
+use crate::support::fakes::twilio::{FakeTwilio, Fault};
 use crate::support::process::{Process, run};
 use crate::support::raw::{Raw, framed};
 use crate::support::{Clients, channel, exposed, md5_response, outcome};

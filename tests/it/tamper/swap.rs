@@ -15,7 +15,7 @@ use rusqlite::{Connection, params};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::support::fake_twilio::FakeTwilio;
+use crate::support::fakes::twilio::FakeTwilio;
 use crate::support::process::Process;
 use crate::support::random::Rng;
 use crate::support::{Clients, md5_response};

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 
 use super::{asked_for, ends, status, verification};
 use crate::providers::{TOKEN, TOKEN_2, create_provider, twilio, update_token};
-use crate::support::fake_twilio::{FakeTwilio, Fault, Trunk};
+use crate::support::fakes::twilio::{FakeTwilio, Fault, Trunk};
 use crate::support::{TestVault, outcome};
 use crate::upstream_faults::update_token_within;
 

@@ -10,7 +10,7 @@ use super::{
     NUMBERS, TRUNK, all_is_well, asked_for, checks, ends, history, verification, with_trunk,
 };
 use crate::providers::{SID, TOKEN, TOKEN_2, create_provider, delete, update_token};
-use crate::support::fake_twilio::Fault;
+use crate::support::fakes::twilio::Fault;
 use crate::support::{Clients, TestVault, outcome};
 use crate::upstream_faults::with_main;
 

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::{NUMBERS, account, checks, ends, on_trunk, says, status, verification, with_trunk};
 use crate::providers::{SID, TOKEN, asked, update_token};
-use crate::support::fake_twilio::{ErrorShape, Fault};
+use crate::support::fakes::twilio::{ErrorShape, Fault};
 use crate::support::{Clients, TestVault, outcome};
 
 const KEY: &str = "SK0123456789abcdef0123456789abcdef";

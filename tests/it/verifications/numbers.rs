@@ -7,7 +7,7 @@ use credvault::grpc::proto::{CreateProviderRequest, Provider, VerificationStatus
 use super::{LIST, NUMBERS, TRUNK, checks, on_trunk, says, status, trunk, verification};
 use crate::providers::{SID, TOKEN, create_provider};
 use crate::support::TestVault;
-use crate::support::fake_twilio::FakeTwilio;
+use crate::support::fakes::twilio::FakeTwilio;
 
 /// What the check says of the numbers, and the number in the provider.
 fn told(provider: &Provider) -> (String, Option<i64>) {

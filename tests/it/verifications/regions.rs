@@ -7,7 +7,7 @@ use tonic::Code;
 
 use super::{account, all_is_well, ends, on_trunk};
 use crate::providers::{SID, TOKEN, TOKEN_2, create_provider, update_token};
-use crate::support::fake_twilio::Fault;
+use crate::support::fakes::twilio::Fault;
 use crate::support::{TestVault, outcome, refusal};
 
 const REJECTED: &str = "FailedPrecondition UPSTREAM_REJECTED_TOKEN";

@@ -9,7 +9,7 @@ use super::{
     verification,
 };
 use crate::providers::{SID, create_provider, update};
-use crate::support::fake_twilio::{Fault, Trunk};
+use crate::support::fakes::twilio::{Fault, Trunk};
 use crate::support::{TestVault, outcome};
 
 const OTHER_TRUNK: &str = "TKffffffffffffffffffffffffffffffff";

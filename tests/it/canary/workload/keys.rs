@@ -8,7 +8,7 @@ use credvault::grpc::proto::{
 use tonic::Code;
 
 use super::{PARENT, Workload};
-use crate::support::fake_twilio::{Fault, Trunk};
+use crate::support::fakes::twilio::{Fault, Trunk};
 
 impl Workload {
     fn key(sid: &str, secret: &str) -> Option<TwilioApiKey> {
