@@ -16,7 +16,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::operations;
+use crate::support::fakes::telepath::FakeTelepath;
 use crate::support::fakes::twilio::FakeTwilio;
+use crate::support::fakes::vobiz::FakeVobiz;
 use crate::support::process::Process;
 use scan::{Encoding, Hit, Scanner};
 use workload::Workload;
@@ -102,10 +104,16 @@ async fn leaks(environment: &[(&str, &str)]) -> Result<Report, String> {
     let hosts =
         ["API", "TRUNKING"].map(|product| format!("CREDVAULT_UPSTREAM_TWILIO_{product}_URL"));
     let hosts = hosts.each_ref().map(|name| (name.as_str(), url.as_str()));
-    let environment = [environment, &hosts, &[operations::LISTENS]].concat();
+    let others = Arc::new((FakeVobiz::start().await, FakeTelepath::start().await));
+    let (vobiz_url, telepath_url) = (others.0.url(), others.1.url());
+    let other_hosts = [
+        ("CREDVAULT_UPSTREAM_VOBIZ_API_URL", vobiz_url.as_str()),
+        ("CREDVAULT_UPSTREAM_TELEPATH_API_URL", telepath_url.as_str()),
+    ];
+    let environment = [environment, &hosts, &other_hosts, &[operations::LISTENS]].concat();
     let process = Process::dev(dir.path(), &environment);
     let tap = Tap::before(process.address).await;
-    let mut workload = Workload::new(tap.address, &process, twilio);
+    let mut workload = Workload::new(tap.address, &process, twilio, others);
     workload.run().await?;
 
     let mut places = files(&process.data_dir, "while it runs");

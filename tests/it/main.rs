@@ -17,6 +17,7 @@ mod audit;
 mod authorization;
 mod bad_input;
 mod canary;
+mod carriers;
 mod cli_access;
 mod cli_audit;
 mod cli_commands;

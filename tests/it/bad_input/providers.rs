@@ -2,10 +2,11 @@
 
 use credvault::grpc::proto::{
     CreateProviderRequest, Provider, TwilioApiKey, TwilioProvider, UpdateTokenRequest,
-    provider::Kind,
+    VobizProvider, provider::Kind,
 };
 
 use super::{Case, MAIN, TAKEN, each};
+use crate::carriers::At;
 use crate::providers::{SID, TOKEN, create_provider, display_name, twilio, update_token};
 
 /// What a provider cannot be made of. Tokens and SIDs have a table in `providers.rs`.
@@ -38,6 +39,7 @@ pub(super) fn cases() -> Vec<Case> {
             ("taken", create_provider("main").into(), TAKEN),
         ],
         twilio_accounts(),
+        vobiz_accounts(),
         api_keys(),
     ]
     .concat()
@@ -85,6 +87,16 @@ fn twilio_accounts() -> Vec<Case> {
         ],
     ]
     .concat()
+}
+
+/// What an account at Vobiz cannot be. Its tokens have a table in `carriers.rs`.
+fn vobiz_accounts() -> Vec<Case> {
+    let ids = ["", ".", "..", "MA/x", "MA x", "MA%2fx", "MA?x", "MA_\u{0}", "MÄ", &"x".repeat(65)];
+    each("auth id", &ids, "provider.vobiz.auth_id", |auth_id| {
+        let mut request = At::Vobiz.create("new");
+        request.provider.as_mut().unwrap().kind = Some(Kind::Vobiz(VobizProvider { auth_id }));
+        request
+    })
 }
 
 /// What an API key cannot be.

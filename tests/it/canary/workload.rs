@@ -1,5 +1,6 @@
 //! Calls of every kind, good and bad, each with secrets in it that are remembered.
 
+mod carriers;
 mod keys;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,9 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Response, Status};
 
+use crate::support::fakes::telepath::FakeTelepath;
 use crate::support::fakes::twilio::{FakeTwilio, Fault};
+use crate::support::fakes::vobiz::FakeVobiz;
 use crate::support::process::Process;
 use crate::support::random::Rng;
 use crate::support::{Bearer, Clients, Wire, channel, md5_response};
@@ -36,6 +39,7 @@ pub(super) struct Workload {
     address: SocketAddr,
     token: String,
     twilio: Arc<FakeTwilio>,
+    others: Arc<(FakeVobiz, FakeTelepath)>,
     rng: Rng,
     /// Generated passwords: sent once each.
     pub(super) issued: Vec<(String, Vec<u8>)>,
@@ -48,13 +52,19 @@ pub(super) struct Workload {
 }
 
 impl Workload {
-    pub(super) fn new(address: SocketAddr, process: &Process, twilio: Arc<FakeTwilio>) -> Self {
+    pub(super) fn new(
+        address: SocketAddr,
+        process: &Process,
+        twilio: Arc<FakeTwilio>,
+        others: Arc<(FakeVobiz, FakeTelepath)>,
+    ) -> Self {
         let token = process.token();
         let mut workload = Self {
             clients: Clients::new(&channel(address), &token),
             address,
             token,
             twilio,
+            others,
             rng: Rng::new(9),
             issued: Vec::new(),
             secrets: Vec::new(),
@@ -144,6 +154,7 @@ impl Workload {
         self.credentials().await?;
         self.providers().await?;
         self.keys().await?;
+        self.other_carriers().await?;
         self.lists().await?;
         self.wrong_fields().await?;
         self.wrong_passwords().await?;
