@@ -31,7 +31,8 @@ const NOT_FOUND: &str = "`credvault providers list` shows which there are";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  credvault providers create main --account-sid AC…    asks for the token, and Twilio whether it is right
+  credvault providers create main --account-sid AC…          asks for the token, and Twilio whether it is right
+  credvault providers create india --vobiz-auth-id MA_…      the same at Vobiz
   credvault providers list
   credvault providers verify --all --watch
   credvault providers update-token main")]

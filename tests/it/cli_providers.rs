@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use credvault::access::Role;
 use serde_json::Value;
 
+use crate::carriers::At;
 use crate::providers::{SID, TOKEN, TOKEN_2, create_provider};
 use crate::support::TestVault;
 use crate::support::cli::{Ran, words};
@@ -257,6 +258,62 @@ async fn a_token_comes_from_a_file_or_a_pipe_and_only_the_carrier_lets_it_in() {
     for said in [wrong, created, by_key, again] {
         let said = said.out + &said.err;
         assert!(![TOKEN, TOKEN_2, SECRET].iter().any(|secret| said.contains(secret)), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vobiz_and_telepath_are_created_listed_and_given_a_new_token() {
+    const AUTH_ID: &str = "MA_XXXXXXXX";
+    let vault = TestVault::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let admin = vault.token("acme", &[Role::AccountAdmin]).await;
+    let command = |arguments: &[&str]| {
+        let mut command = credvault([&["providers"], arguments].concat());
+        command.current_dir(folder.path()).env("CREDVAULT_ADDRESS", vault.address.to_string());
+        command.env("CREDVAULT_TOKEN", &admin).env("CREDVAULT_ACCOUNT", "acme");
+        command
+    };
+    let [old, new, _] = At::Vobiz.tokens();
+    let vobiz = ["create", "india", "--vobiz-auth-id", AUTH_ID, "--display-name", "India"];
+    let refused = Ran::with_input(command(&vobiz), old);
+    refused.says(1, &["UPSTREAM_REJECTED_TOKEN", "nothing was changed"]);
+    At::Vobiz.add_account(&vault);
+    let created = Ran::with_input(command(&vobiz), old);
+    created.says(0, &["india  India  verified", AUTH_ID, "2 SIP credentials", "vobiz.auth_id"]);
+    vault.vobiz.set_token(AUTH_ID, new);
+    let updated = Ran::with_input(command(&["update-token", "india"]), new);
+    updated.says(0, &["token v2"]);
+    Ran::with_input(command(&["update-token", "india"]), "").says(1, &["the token is empty"]);
+
+    let telepath = ["create", "agents", "--telepath"];
+    Ran::with_input(command(&telepath), "").says(1, &["the API key is empty"]);
+    At::Telepath.add_account(&vault);
+    let agents = Ran::with_input(command(&telepath), At::Telepath.tokens()[0]);
+    agents.says(0, &["agents  verified", "at Telepath", "1 trunk", "kills the old one at once"]);
+
+    let run = |arguments: &[&str]| Ran::from(command(arguments).output().unwrap());
+    let listed = run(&["list"]);
+    let lines: Vec<&str> = listed.out.lines().collect();
+    assert_eq!(words(lines[1])[..3], ["agents", "at Telepath", "verified"], "{listed:?}");
+    assert_eq!(words(lines[2])[..4], ["india", "India", AUTH_ID, "verified"], "{listed:?}");
+    let listed = run(&["list", "--type", "telepath", "--output", "json"]).json();
+    assert_eq!(listed["providers"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["providers"][0]["telepath"], serde_json::json!({}));
+    run(&["verify", "--all"]).says(0, &["✓ credentials", "✓ account_active"]);
+    run(&["update", "india", "--display-name", "Mumbai"]).says(0, &["india  Mumbai"]);
+    let trunk = format!("TK{}", "0".repeat(32));
+    run(&["update", "india", "--trunk-sid", &trunk])
+        .says(1, &["INVALID_FIELD", "provider.twilio", "not this provider's carrier"]);
+
+    run(&["create", "both", "--telepath", "--account-sid", SID]).says(2, &["cannot be used with"]);
+    run(&["create", "none"]).says(2, &["--account-sid", "--vobiz-auth-id", "--telepath"]);
+    for of_twilio in ["--trunk-sid", "--credential-list-sid", "--region"] {
+        run(&["create", "x", "--telepath", of_twilio, &trunk]).says(2, &["cannot be used with"]);
+    }
+    run(&["create", "--help"]).says(0, &["the old one dies", "--vobiz-auth-id <AUTH_ID>"]);
+    for said in [refused, created, updated, agents] {
+        let said = said.out + &said.err;
+        assert!(![old, new, At::Telepath.tokens()[0]].iter().any(|it| said.contains(it)), "{said}");
     }
 }
 

@@ -81,6 +81,8 @@ fn introduce(parent: &str, filtered: bool) {
     }
     note(format_args!(
         "There is no provider in {parent} yet. To create one:\n\n  \
-         credvault providers create main --account-sid AC…"
+         credvault providers create main --account-sid AC…       at Twilio\n  \
+         credvault providers create main --vobiz-auth-id MA_…    at Vobiz\n  \
+         credvault providers create main --telepath              at Telepath"
     ));
 }

@@ -92,6 +92,21 @@ pub(super) const ROWS: &[Row] = &[
         "http only to this machine",
     ),
     row(
+        "Vobiz in the clear",
+        |world| configured(world, "[upstream.vobiz]\napi_url = 'http://api.vobiz.ai'\n"),
+        "must be an https URL",
+        "http only to this machine",
+    ),
+    row(
+        "Telepath at a path",
+        |_| {
+            let url = "https://api.telepathvoice.com/v1";
+            Spoilt::with(&["--upstream-telepath-api-url", url])
+        },
+        "must be an https URL",
+        "without user, path, query and fragment",
+    ),
+    row(
         "a retired host of Twilio's",
         |world| {
             configured(
