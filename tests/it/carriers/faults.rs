@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use credvault::upstream::Network;
+
 use super::{AUTH_ID, At, with_all};
 use crate::providers::update_token;
 use crate::support::fakes::carrier::Fault;
@@ -155,6 +157,25 @@ async fn a_carrier_whose_port_is_closed_is_unreachable_and_the_others_go_on() {
     assert_eq!(told, ["OK", UNREACHABLE, "OK"]);
     vault.vobiz.open().await;
     assert_eq!(verify(At::Vobiz).await, "OK");
+}
+
+#[tokio::test]
+async fn a_carriers_own_name_leads_to_public_addresses_only() {
+    let (mut vault, _) = with_all().await;
+    let names = ["api.vobiz.ai", "api.telepathvoice.com"];
+    let private = || vec!["10.1.2.3:443".parse().unwrap()];
+    let names = names.map(|name| (name.to_owned(), private()));
+    vault.network = Network::internet().with_names(names.into());
+    vault.options.upstream_vobiz_api_url = None;
+    vault.options.upstream_telepath_api_url = None;
+    let vault = vault.restart().await;
+    let acme = vault.acme().await;
+    for at in [At::Vobiz, At::Telepath] {
+        let calls = at.asked(&vault);
+        let told = outcome(&acme.verify_provider(&at.name()).await);
+        assert_eq!(told, "Unavailable UPSTREAM_BLOCKED_ADDRESS", "{at:?}");
+        assert_eq!(at.asked(&vault), calls);
+    }
 }
 
 #[tokio::test]
