@@ -1,5 +1,6 @@
 //! Configuration: flags, environment, one TOML file, defaults, in this order. The only reader of them.
 
+mod carriers;
 mod client;
 mod door;
 mod surroundings;
@@ -17,7 +18,6 @@ use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
 
 use crate::crypto::kek_source::KeyFile;
-use crate::name::Invalid;
 use crate::store::Location;
 use crate::upstream::Endpoints;
 use crate::vault::CallLimits;
@@ -128,34 +128,10 @@ struct Document {
     log: Option<String>,
     listen: Option<String>,
     ops_listen: Option<String>,
-    upstream: UpstreamSection,
+    upstream: carriers::UpstreamSection,
     verification: VerificationSection,
     limits: LimitsSection,
     tls: door::TlsSection,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct UpstreamSection {
-    twilio: TwilioSection,
-    vobiz: ApiSection,
-    telepath: ApiSection,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[expect(clippy::struct_field_names, reason = "the keys of the file")]
-struct TwilioSection {
-    api_url: Option<String>,
-    accounts_url: Option<String>,
-    trunking_url: Option<String>,
-}
-
-/// A carrier that has one API at one place.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ApiSection {
-    api_url: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -217,10 +193,11 @@ pub struct Settings {
 
 impl ServeOptions {
     /// Resolves flags, environment, file and defaults.
-    pub fn resolve(self) -> anyhow::Result<Settings> {
+    pub fn resolve(mut self) -> anyhow::Result<Settings> {
         let document = read(self.store.config.as_deref())?;
         let Document { data_dir, store, key_file, log, listen, ops_listen, .. } = document;
         let Document { upstream, verification, limits, .. } = document;
+        let endpoints = upstream.endpoints(&mut self)?;
         let data_dir = self.store.data_dir.or(data_dir).unwrap_or_else(|| DATA_DIR.into());
         let store = match self.store.store.or(store) {
             Some(url) => Location::parse(&url)?,
@@ -228,19 +205,6 @@ impl ServeOptions {
         };
         let log = self.store.log.or(log);
         let listen = self.listen.or(listen);
-        let mut endpoints = Endpoints::default();
-        let TwilioSection { api_url, accounts_url, trunking_url } = upstream.twilio;
-        let api_url = self.upstream_twilio_api_url.or(api_url);
-        let accounts_url = self.upstream_twilio_accounts_url.or(accounts_url);
-        let trunking_url = self.upstream_twilio_trunking_url.or(trunking_url);
-        set_url("twilio.api_url", api_url, |url| endpoints.twilio.set_api(url))?;
-        endpoints.twilio.follow_api();
-        set_url("twilio.accounts_url", accounts_url, |url| endpoints.twilio.set_accounts(url))?;
-        set_url("twilio.trunking_url", trunking_url, |url| endpoints.twilio.set_trunking(url))?;
-        let vobiz = self.upstream_vobiz_api_url.or(upstream.vobiz.api_url);
-        set_url("vobiz.api_url", vobiz, |url| endpoints.vobiz.set(url))?;
-        let telepath = self.upstream_telepath_api_url.or(upstream.telepath.api_url);
-        set_url("telepath.api_url", telepath, |url| endpoints.telepath.set(url))?;
         let interval = self.verification_interval.or(verification.interval);
         let defaults = CallLimits::default();
         let limit = |said: Option<u32>, default| said.map_or(default, NonZeroU32::new);
@@ -356,15 +320,6 @@ fn read(path: Option<&Path>) -> anyhow::Result<Document> {
             path.display()
         )
     })
-}
-
-fn set_url(
-    key: &str,
-    url: Option<String>,
-    set: impl FnOnce(&str) -> Result<(), Invalid>,
-) -> anyhow::Result<()> {
-    let Some(url) = url else { return Ok(()) };
-    set(&url).map_err(|problem| anyhow!("upstream.{key} {problem}"))
 }
 
 fn parse_interval(text: &str) -> anyhow::Result<Option<SignedDuration>> {
