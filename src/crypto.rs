@@ -5,6 +5,7 @@
 //! the KEK. Nothing here stores anything, and no function takes a nonce.
 
 mod aad;
+pub mod delivery;
 mod envelope;
 pub mod kek_source;
 mod keyring;
@@ -38,6 +39,9 @@ pub enum Error {
     /// The record is not what was sealed at this place.
     #[error("a record fails authentication")]
     Damaged,
+    /// Nothing can be sealed for a recipient's key: whatever was, anybody could open.
+    #[error("the recipient's key is of low order")]
+    UnfitKey,
 }
 
 /// Seals and opens secrets, and computes the vault's keyed hashes.
@@ -107,6 +111,11 @@ impl Sealer {
     }
 }
 
+/// What proves that whoever sends it holds `secret`: HMAC-SHA256 of `message` under it.
+pub fn proof_of(secret: &SecretText, message: &str) -> [u8; 32] {
+    finish(hmac_of(secret.expose().as_bytes()), message.as_bytes())
+}
+
 /// Compares two hashes in time that does not depend on where they differ.
 pub fn equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
     a.ct_eq(b).into()
@@ -119,7 +128,11 @@ fn derive(hkdf: &Hkdf<Sha256>, label: &[u8]) -> Zeroizing<[u8; 32]> {
 }
 
 fn hmac_key(hkdf: &Hkdf<Sha256>, label: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(derive(hkdf, label).as_slice()).expect("HMAC takes keys of any length")
+    hmac_of(derive(hkdf, label).as_slice())
+}
+
+fn hmac_of(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
 }
 
 fn finish(mut mac: Hmac<Sha256>, message: &[u8]) -> [u8; 32] {

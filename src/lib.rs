@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`name`], [`secret`], [`clock`], [`shares`] | names and ids; plaintext; the time; how many each may have |
 //! | [`account`], [`credential`], [`provider`] | what exists |
+//! | [`versions`], [`recipient`] | how a secret is replaced, and who receives the new one |
 //! | [`access`], [`audit`] | who may call, and what happened |
 //! | [`crypto`], [`digest`] | sealing and opening; SIP digest |
 //! | [`store`], [`upstream`] | what the vault remembers; carriers |
@@ -24,6 +25,8 @@ pub mod shares;
 pub mod account;
 pub mod credential;
 pub mod provider;
+pub mod recipient;
+pub mod versions;
 
 pub mod access;
 pub mod audit;

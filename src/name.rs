@@ -126,20 +126,22 @@ impl fmt::Display for OwnerName {
     }
 }
 
+/// Declares the name of what lies in an account.
 macro_rules! child_name {
     ($(#[$doc:meta])* $type:ident, $collection:literal, $shape:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct $type {
             /// The account that owns it.
-            pub account: ResourceId,
+            pub account: $crate::name::ResourceId,
             /// Its id within the account.
-            pub id: ResourceId,
+            pub id: $crate::name::ResourceId,
         }
 
         impl $type {
             /// Parses a full name.
-            pub fn parse(text: &str) -> Result<Self, Invalid> {
+            pub fn parse(text: &str) -> Result<Self, $crate::name::Invalid> {
+                use $crate::name::{Invalid, ResourceId};
                 const SHAPE: Invalid = Invalid(concat!("must have the form ", $shape));
                 let rest = text.strip_prefix("accounts/").ok_or(SHAPE)?;
                 let (account, rest) = rest.split_once('/').ok_or(SHAPE)?;
@@ -151,13 +153,14 @@ macro_rules! child_name {
             }
         }
 
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, concat!("accounts/{}/", $collection, "/{}"), self.account, self.id)
             }
         }
     };
 }
+pub(crate) use child_name;
 
 child_name!(
     /// `accounts/{account}/credentials/{credential}`.

@@ -312,6 +312,8 @@ impl From<store::Error> for Error {
 impl From<crate::crypto::Error> for Error {
     fn from(error: crate::crypto::Error) -> Self {
         match error {
+            // Nobody but a caller brings keys; whoever takes one says in which field it stood.
+            crate::crypto::Error::UnfitKey => Self::Internal(error.into()),
             crate::crypto::Error::Random(source) => source.into(),
             damaged => Self::RecordDamaged(damaged.into()),
         }

@@ -30,27 +30,29 @@ const MAY_USE: &[(&str, &str)] = &[
     ),
     ("telemetry", ""),
     ("account", "name"),
-    ("credential", "account name secret"),
+    ("versions", ""),
+    ("credential", "account name secret versions"),
     ("provider", "account name secret"),
+    ("recipient", "name provider"),
     ("digest", "credential name secret"),
     ("audit", "account name"),
     ("access", "account credential provider name secret audit defect"),
-    ("crypto", "secret account name defect"),
+    ("crypto", "secret account name recipient defect"),
     ("upstream", "secret provider name clock telemetry::metrics defect"),
     (
         "store",
-        "access account audit credential provider name clock shares crypto::Sealed crypto::SealedRoot \
-         telemetry::metrics defect",
+        "access account audit credential provider recipient versions name clock shares crypto::Sealed \
+         crypto::SealedRoot crypto::delivery::Delivered telemetry::metrics defect",
     ),
     (
         "vault",
-        "upstream store crypto access audit digest account credential provider name clock secret \
-         telemetry::metrics defect",
+        "upstream store crypto access audit digest account credential provider recipient versions name \
+         clock secret telemetry::metrics defect",
     ),
     (
         "grpc",
-        "vault access audit digest account credential provider name clock secret shares telemetry \
-         defect",
+        "vault access audit digest account credential provider recipient versions name clock secret \
+         shares telemetry defect",
     ),
     (
         "server",
@@ -60,7 +62,7 @@ const MAY_USE: &[(&str, &str)] = &[
     (
         "cli",
         "server grpc::client grpc::json grpc::proto vault upstream store crypto access audit account \
-         credential provider name clock secret config telemetry defect",
+         credential provider recipient name clock secret config telemetry defect",
     ),
     ("main", "cli"),
 ];
@@ -78,10 +80,11 @@ const FENCES: &[(&str, &str)] = &[
     ("aes_gcm", "crypto"),
     ("hkdf", "crypto"),
     ("hmac", "crypto"),
+    ("hpke", "crypto::delivery"),
     ("rand", "crypto"),
     (
         "sha2",
-        "crypto digest audit access::api_token cli::credentials::import store::sqlite::checksum",
+        "crypto digest audit access::api_token recipient cli::credentials::import store::sqlite::checksum",
     ),
     ("md5", "digest"),
     ("reqwest", "upstream::http*"),
