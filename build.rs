@@ -7,7 +7,7 @@ use protox::prost_reflect::{
     DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor,
 };
 
-const SERVICES: [&str; 5] = ["access", "credential", "provider", "use", "audit"];
+const SERVICES: [&str; 6] = ["access", "credential", "provider", "rotation", "use", "audit"];
 
 #[expect(clippy::disallowed_methods, reason = "cargo passes the folder in the environment")]
 fn main() -> Result<(), Box<dyn Error>> {

@@ -100,6 +100,11 @@ actions! {
     UpdateCredential: AccountAdmin;
     RotateCredential: Rotator | AccountAdmin;
     DeleteCredential: AccountAdmin;
+    ListVersions: Reader | Rotator | TokenWriter | AccountAdmin;
+    GetRotation: Reader | Rotator | TokenWriter | AccountAdmin;
+    ListRotations: Reader | Rotator | TokenWriter | AccountAdmin;
+    ConfirmRotation: Rotator | AccountAdmin;
+    CancelRotation: Rotator | AccountAdmin;
     CreateProvider: AccountAdmin;
     GetProvider: Reader | Rotator | TokenWriter | AccountAdmin;
     ListProviders: Reader | Rotator | TokenWriter | AccountAdmin;
@@ -120,6 +125,11 @@ actions! {
     GetApiToken: AccountAdmin | Operator;
     ListApiTokens: AccountAdmin | Operator;
     RevokeApiToken: AccountAdmin | Operator;
+    CreateRecipientKey: AccountAdmin;
+    ListRecipientKeys: Reader | Rotator | TokenWriter | AccountAdmin;
+    RevokeRecipientKey: AccountAdmin;
+    GetDeliveryPolicy: Reader | Rotator | TokenWriter | AccountAdmin;
+    UpdateDeliveryPolicy: AccountAdmin;
     SetRoleBinding: AccountAdmin | Operator;
     ListRoleBindings: AccountAdmin | Operator;
     DeleteRoleBinding: AccountAdmin | Operator;
@@ -237,6 +247,7 @@ mod tests {
             uid: Uid::from_bytes([1; 16]),
             id: ResourceId::parse("acme").unwrap(),
             disabled,
+            enrolled_keys_only: false,
             create_time: Timestamp::UNIX_EPOCH,
         };
         Caller {

@@ -13,6 +13,8 @@ pub struct Account {
     pub id: ResourceId,
     /// A disabled account answers nothing but `ACCOUNT_DISABLED`.
     pub disabled: bool,
+    /// Whether new secrets leave only sealed for an enrolled recipient key.
+    pub enrolled_keys_only: bool,
     /// When it was created.
     pub create_time: Timestamp,
 }

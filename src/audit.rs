@@ -160,6 +160,7 @@ mod tests {
             uid: Uid::from_bytes([1; 16]),
             id: ResourceId::parse("acme").unwrap(),
             disabled: false,
+            enrolled_keys_only: false,
             create_time: Timestamp::UNIX_EPOCH,
         })
     }

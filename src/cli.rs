@@ -5,12 +5,18 @@ mod audit;
 mod client;
 mod completions;
 mod credentials;
+mod delivery_policy;
 mod dev;
 mod doctor;
 mod init;
+mod keys;
+mod open;
 mod providers;
+mod recipient_keys;
 mod render;
 mod roles;
+mod rotate;
+mod rotations;
 mod secrets;
 mod serve;
 mod terminal;
@@ -37,6 +43,7 @@ First steps:
   credvault accounts create acme                          a wall around what is one team's
   credvault tokens create --account acme --role rotator   let somebody in
   credvault credentials create --help                     a phone's first password
+  credvault rotate desk-1 --out desk-1.password           its next one, and nothing is lost on the way
   credvault providers verify --all --watch                see whether carriers take our tokens
 
 Exit status:
@@ -65,11 +72,16 @@ enum Command {
     Audit(audit::Args),
     Completions(completions::Args),
     Credentials(credentials::Args),
+    DeliveryPolicy(delivery_policy::Args),
     Dev(dev::Args),
     Doctor(doctor::Args),
     Init(init::Args),
+    Open(open::Args),
     Providers(providers::Args),
+    RecipientKeys(recipient_keys::Args),
     Roles(roles::Args),
+    Rotate(rotate::Args),
+    Rotations(rotations::Args),
     Serve(serve::Args),
     Tokens(tokens::Args),
 }
@@ -91,11 +103,16 @@ pub fn run() -> ExitCode {
                     Command::Audit(args) => return audit::run(args).await,
                     Command::Completions(args) => completions::run(args)?,
                     Command::Credentials(args) => return credentials::run(args).await,
+                    Command::DeliveryPolicy(args) => return delivery_policy::run(args).await,
                     Command::Dev(args) => dev::run(args).await?,
                     Command::Doctor(args) => return Ok(or_not_asked(doctor::run(args).await)),
                     Command::Init(args) => init::run(args)?,
+                    Command::Open(args) => open::run(args)?,
                     Command::Providers(args) => return providers::run(args).await,
+                    Command::RecipientKeys(args) => return recipient_keys::run(args).await,
                     Command::Roles(args) => return roles::run(args).await,
+                    Command::Rotate(args) => return rotate::run(args).await,
+                    Command::Rotations(args) => return rotations::run(args).await,
                     Command::Serve(args) => serve::run(args).await?,
                     Command::Tokens(args) => return tokens::run(args).await,
                 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::name::{CredentialName, Etag, Invalid, Uid, bounded_text};
+use crate::versions::Versions;
 
 /// What a SIP username and a realm are made of: `:` would make HA1 ambiguous, `"` and `\` would need
 /// escapes in the digest header, a space splits it.
@@ -98,9 +99,17 @@ pub struct Credential {
     pub update_time: Timestamp,
     /// When the active password was set.
     pub rotate_time: Timestamp,
+    /// The versions beside the active one.
+    pub versions: Versions,
 }
 
 impl Credential {
+    /// Whether a version of its password verifies at `now`, if the credential is enabled.
+    pub fn verifies(&self, version: u64, now: Timestamp) -> bool {
+        let beside = || self.versions.iter().find(|it| it.number == version);
+        version == self.version || beside().is_some_and(|it| it.verifies(now))
+    }
+
     /// The etag of this state.
     pub fn etag(&self) -> Etag {
         Etag::of(&self.uid, self.revision)

@@ -38,8 +38,18 @@ pub enum Defect {
     TellForeign,
     /// A refused call has done its work all the same. Caught by the authorization matrix.
     ActBeforeRefusal,
+    /// A request id is not remembered. Caught by the lost answers.
+    ForgetRequests,
+    /// A rotation kills the old version whatever its overlap. Caught by the checks beside rotations.
+    NoOverlap,
+    /// A rotation without an overlap has one. Caught by the checks beside rotations.
+    KeepReplaced,
+    /// A sealed secret stays when its time has passed. Caught by the look into the files.
+    KeepDelivery,
     /// An import that goes on does not know its request ids. Caught by the interrupted import.
     ForgetImport,
+    /// A rotation is confirmed though its password reached nobody. Caught by the rotations of the command line.
+    ConfirmUndelivered,
     /// The last admin may go. Caught by the races of admins.
     ForgetLastAdmin,
     /// A deleted account takes in what was under way. Caught by the suite of deletions.
@@ -77,7 +87,12 @@ impl Defect {
             Self::WrongRole => "wrong-role",
             Self::TellForeign => "tell-foreign",
             Self::ActBeforeRefusal => "act-before-refusal",
+            Self::ForgetRequests => "forget-requests",
+            Self::NoOverlap => "no-overlap",
+            Self::KeepReplaced => "keep-replaced",
+            Self::KeepDelivery => "keep-delivery",
             Self::ForgetImport => "forget-import",
+            Self::ConfirmUndelivered => "confirm-undelivered",
             Self::ForgetLastAdmin => "forget-last-admin",
             Self::TakeLateWrites => "take-late-writes",
             Self::PanicInCall => "panic-in-call",

@@ -19,6 +19,7 @@ mod large_answers;
 mod measure;
 pub mod proto;
 mod provider_service;
+mod rotation_service;
 mod status;
 mod use_service;
 mod watches;
@@ -37,6 +38,7 @@ use proto::access_service_server::{AccessServiceServer, SERVICE_NAME as ACCESS};
 use proto::audit_service_server::{AuditServiceServer, SERVICE_NAME as AUDIT};
 use proto::credential_service_server::{CredentialServiceServer, SERVICE_NAME as CREDENTIAL};
 use proto::provider_service_server::{ProviderServiceServer, SERVICE_NAME as PROVIDER};
+use proto::rotation_service_server::{RotationServiceServer, SERVICE_NAME as ROTATION};
 use proto::use_service_server::{SERVICE_NAME as USE, UseServiceServer};
 
 pub use front::{Front, Peer};
@@ -44,11 +46,11 @@ pub use health::{Asks, Health, Readiness};
 pub use holding::Holding;
 
 /// The services that report their health under their own names; the empty name stands for all.
-const SERVICES: [&str; 6] = ["", ACCESS, CREDENTIAL, PROVIDER, USE, AUDIT];
+const SERVICES: [&str; 7] = ["", ACCESS, CREDENTIAL, PROVIDER, ROTATION, USE, AUDIT];
 
 /// Those that change what is stored. They cannot while the disk is full; the others, and the vault as a whole, go
 /// on: an orchestrator that took the vault away would stop the calls that phones make.
-const WRITING: [&str; 3] = [ACCESS, CREDENTIAL, PROVIDER];
+const WRITING: [&str; 4] = [ACCESS, CREDENTIAL, PROVIDER, ROTATION];
 
 /// The services of one vault.
 #[derive(Clone)]
@@ -71,6 +73,7 @@ pub fn front(vault: Arc<Vault>, health: &Health) -> anyhow::Result<Front> {
         audit: AuditServiceServer::new(service.clone()),
         credential: CredentialServiceServer::new(service.clone()),
         provider: ProviderServiceServer::new(service.clone()),
+        rotation: RotationServiceServer::new(service.clone()),
         using: UseServiceServer::new(service),
         others: Routes::new(health.service())
             .add_service(reflection().build_v1()?)
@@ -80,13 +83,14 @@ pub fn front(vault: Arc<Vault>, health: &Health) -> anyhow::Result<Front> {
     Ok(Front::new(vault, services))
 }
 
-/// All services, by name. Ours without a router: it costs more than finding one of five names.
+/// All services, by name. Ours without a router: it costs more than finding one of six names.
 #[derive(Clone)]
 struct Services {
     access: AccessServiceServer<Service>,
     audit: AuditServiceServer<Service>,
     credential: CredentialServiceServer<Service>,
     provider: ProviderServiceServer<Service>,
+    rotation: RotationServiceServer<Service>,
     using: UseServiceServer<Service>,
     others: Routes,
 }
@@ -103,6 +107,7 @@ impl Services {
             Some((AUDIT, _)) => self.audit.clone().call(request).await,
             Some((CREDENTIAL, _)) => self.credential.clone().call(request).await,
             Some((PROVIDER, _)) => self.provider.clone().call(request).await,
+            Some((ROTATION, _)) => self.rotation.clone().call(request).await,
             Some((USE, _)) => self.using.clone().call(request).await,
             _ => self.others.clone().oneshot(request.map(Body::new)).await,
         };

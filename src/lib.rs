@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`name`], [`secret`], [`clock`], [`shares`] | names and ids; plaintext; the time; how many each may have |
 //! | [`account`], [`credential`], [`provider`] | what exists |
-//! | [`versions`], [`recipient`] | how a secret is replaced, and who receives the new one |
+//! | [`versions`], [`rotation`], [`recipient`] | how a secret is replaced, and who receives the new one |
 //! | [`access`], [`audit`] | who may call, and what happened |
 //! | [`crypto`], [`digest`] | sealing and opening; SIP digest |
 //! | [`store`], [`upstream`] | what the vault remembers; carriers |
@@ -26,6 +26,7 @@ pub mod account;
 pub mod credential;
 pub mod provider;
 pub mod recipient;
+pub mod rotation;
 pub mod versions;
 
 pub mod access;

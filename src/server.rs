@@ -240,6 +240,10 @@ pub async fn serve(
     let mut beside = JoinSet::new();
     let (recorder, told) = (Arc::clone(&vault), health.clone());
     beside.spawn(async move { recorder.run_noise_records().await });
+    let ender = Arc::clone(&vault);
+    beside.spawn(async move { ender.run_rotations().await });
+    let counter = Arc::clone(&vault);
+    beside.spawn(async move { counter.run_use_counts().await });
     let has_room = vault.has_room();
     beside.spawn(async move { told.follow(has_room).await });
     if let Some(tls) = listener.tls.clone() {

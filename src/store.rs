@@ -4,6 +4,7 @@
 //! change, its audit entry and its idempotency row, which become durable together or not at all. A new
 //! store is one file, its SQL folder, a line in each match of `location`, and one line in the contract suite.
 
+mod change;
 pub mod inspection;
 mod location;
 mod sqlite;
@@ -16,16 +17,20 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::access::api_token::{TokenId, TokenMetadata};
-use crate::access::principal::{Principal, RoleBinding};
+use crate::access::principal::RoleBinding;
 use crate::access::spiffe::SpiffeId;
-use crate::access::{AccountScope, Authorized, OperatorScope, Owner, OwnerScope, Standing, Worker};
+use crate::access::{AccountScope, OperatorScope, Owner, OwnerScope, Standing, Worker};
 use crate::account::Account;
-use crate::audit::{self, Chain, Linked};
+use crate::audit::Linked;
 use crate::credential::{Credential, CredentialFilter, Realm, Username};
 use crate::crypto::Sealed;
+use crate::crypto::delivery::Delivered;
 use crate::name::{ResourceId, Uid};
 use crate::provider::{Provider, ProviderFilter, Verification};
+use crate::recipient::RecipientKey;
+use crate::rotation::{Rotation, RotationFilter};
 
+pub use change::{Change, Write};
 pub use location::{Held, Identity, Location, OpenError, create, hold, open};
 
 /// A credential with its active password.
@@ -35,6 +40,57 @@ pub struct StoredCredential {
     pub credential: Credential,
     /// The active password.
     pub password: Sealed,
+    /// The pending and the retiring ones, by version.
+    pub others: Vec<StoredVersion>,
+}
+
+/// A version of a secret beside the active one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredVersion {
+    /// Its number.
+    pub version: u64,
+    /// The secret.
+    pub sealed: Sealed,
+}
+
+/// A rotation with the secret that it delivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRotation {
+    /// What is known of it.
+    pub rotation: Rotation,
+    /// The secret, for its recipient alone. There is one as long as the rotation has a delivery.
+    pub sealed: Option<Delivered>,
+}
+
+/// What became of a version of a secret in use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VersionUse {
+    /// When it was last presented.
+    pub last_success_time: Option<Timestamp>,
+    /// How often it was presented.
+    pub successes: u64,
+    /// How often something else was presented while it was active.
+    pub failures: u64,
+}
+
+impl VersionUse {
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, other: Self) {
+        self.successes += other.successes;
+        self.failures += other.failures;
+        self.last_success_time = self.last_success_time.max(other.last_success_time);
+    }
+}
+
+/// A version of a resource's secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VersionKey {
+    /// The account.
+    pub account: Uid,
+    /// The resource.
+    pub resource: Uid,
+    /// The number of the version.
+    pub version: u64,
 }
 
 /// A provider with its token.
@@ -44,6 +100,17 @@ pub struct StoredProvider {
     pub provider: Provider,
     /// The token.
     pub token: Sealed,
+}
+
+/// What was counted of a version of a credential's password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// The version.
+    pub key: VersionKey,
+    /// The credential's id, by which it is found.
+    pub credential: ResourceId,
+    /// What is to be added.
+    pub uses: VersionUse,
 }
 
 /// An API token as stored, with what it opens.
@@ -87,136 +154,6 @@ pub struct Done {
     pub time: Timestamp,
     /// Forgotten from then on.
     pub expire_time: Timestamp,
-}
-
-/// A change of state.
-#[derive(Debug)]
-pub enum Change {
-    /// None: the audit entry is all (a refusal).
-    AuditOnly,
-    /// A new account. [`Error::Taken`] when its id is taken.
-    CreateAccount(Account),
-    /// Closes an account to everybody, or opens it again, if it is still there.
-    SetAccountDisabled {
-        /// The account.
-        account: Uid,
-        /// Whether it is closed.
-        disabled: bool,
-    },
-    /// Removes a disabled account with everything in it. The audit entry keeps the last hash of its chain.
-    DeleteAccount(Account),
-    /// A token with its roles. [`Error::AdminExists`] when it was to be the first admin and is not.
-    CreateApiToken {
-        /// What is known of it.
-        token: TokenMetadata,
-        /// Keyed hash of its secret.
-        hash: [u8; 32],
-        /// Whether only the first admin is to be made.
-        first_admin: bool,
-    },
-    /// The end of a token, if the owner has one of this id.
-    RevokeApiToken {
-        /// The token's public part.
-        token: TokenId,
-        /// When; an earlier time stays.
-        time: Timestamp,
-        /// Whether the last admin must stay: [`Error::LastAdmin`], [`Error::LastOperator`].
-        keep_last_admin: bool,
-    },
-    /// Gives a principal exactly these roles.
-    SetRoleBinding {
-        /// The principal and its roles.
-        binding: RoleBinding,
-        /// Whether the last admin must stay.
-        keep_last_admin: bool,
-    },
-    /// Takes all roles from a principal that has any.
-    DeleteRoleBinding {
-        /// The principal.
-        principal: Principal,
-        /// Whether the last admin must stay.
-        keep_last_admin: bool,
-    },
-    /// A new credential. [`Error::Taken`] when its id or its username is taken.
-    CreateCredential(StoredCredential),
-    /// A credential's new state, if it is still at revision `expect`.
-    ReplaceCredential {
-        /// The revision that the new state was made from.
-        expect: u64,
-        /// The new state.
-        new: StoredCredential,
-    },
-    /// Removes a credential and its secrets, if it is still at its revision.
-    DeleteCredential(Credential),
-    /// A new provider. [`Error::Taken`] when its id is taken.
-    CreateProvider(StoredProvider),
-    /// A provider's new state, if it is still at revision `expect`.
-    ReplaceProvider {
-        /// The revision that the new state was made from.
-        expect: u64,
-        /// The new state.
-        new: StoredProvider,
-    },
-    /// A verification, if token and kind are still those that were verified. An older one than what is stored only
-    /// enters the history.
-    RecordVerification(Provider),
-    /// Removes a provider and its token, if it is still at its revision.
-    DeleteProvider(Provider),
-}
-
-/// One atomic mutation with its audit entry. A change needs a scope: nothing changes unauthorized.
-#[derive(Debug)]
-pub struct Write {
-    account: Uid,
-    chain: Chain,
-    change: Change,
-    record: Record,
-    once: Option<(OnceKey, Done)>,
-}
-
-/// Where it stands that a write was made.
-#[derive(Debug)]
-enum Record {
-    /// In the audit chain.
-    Audit(Box<audit::Entry>),
-    /// In the history of verifications alone, because nothing changed but the time.
-    History,
-}
-
-impl Write {
-    /// A change of what `scope` is about, and what its request id has done.
-    pub fn new(
-        scope: &impl Authorized,
-        change: Change,
-        entry: audit::Entry,
-        once: Option<(OnceKey, Done)>,
-    ) -> Self {
-        let record = Record::Audit(Box::new(entry));
-        Self { account: scope.owner_uid(), chain: scope.chain(), change, record, once }
-    }
-
-    /// A verification. Without an entry where it found nothing new: its place in the history is its record.
-    pub fn verification(
-        scope: &AccountScope,
-        provider: Provider,
-        entry: Option<audit::Entry>,
-    ) -> Self {
-        let account = scope.account().uid;
-        let chain = Chain::of_account(scope.account());
-        let record = entry.map_or(Record::History, |entry| Record::Audit(Box::new(entry)));
-        Self { account, chain, change: Change::RecordVerification(provider), record, once: None }
-    }
-
-    /// Whether it must happen even for a caller who has gone: else refusals could be hidden.
-    fn is_record_only(&self) -> bool {
-        matches!(self.change, Change::AuditOnly)
-    }
-
-    /// The record of a refusal: it changes nothing but the chain.
-    pub fn refusal(chain: Chain, entry: audit::Entry) -> Self {
-        let record = Record::Audit(Box::new(entry));
-        Self { account: Uid::ZERO, chain, change: Change::AuditOnly, record, once: None }
-    }
 }
 
 /// What was taken already.
@@ -357,6 +294,64 @@ pub trait Store: Send + Sync + fmt::Debug {
         after: Option<String>,
         limit: usize,
     ) -> Result<Page<Credential>, Error>;
+
+    /// Credentials of all accounts that are not disabled, of which a version retires at `until` or before.
+    async fn retirements(
+        &self,
+        worker: &Worker,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(Account, ResourceId)>, Error>;
+
+    /// How often versions were used; nothing for one that never was.
+    async fn version_uses(&self, keys: &[VersionKey]) -> Result<Vec<VersionUse>, Error>;
+
+    /// One rotation.
+    async fn rotation(
+        &self,
+        scope: &AccountScope,
+        id: &ResourceId,
+    ) -> Result<Option<StoredRotation>, Error>;
+
+    /// The rotation that made a version.
+    async fn rotation_of_version(
+        &self,
+        scope: &AccountScope,
+        resource: Uid,
+        version: u64,
+    ) -> Result<Option<StoredRotation>, Error>;
+
+    /// Rotations that fit, newest first, those before `before`, which is an id.
+    async fn list_rotations(
+        &self,
+        scope: &AccountScope,
+        filter: RotationFilter,
+        before: Option<String>,
+        limit: usize,
+    ) -> Result<Page<Rotation>, Error>;
+
+    /// Rotations of all accounts that are not disabled, which the vault must look at by `until`.
+    async fn due_rotations(
+        &self,
+        worker: &Worker,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(Account, ResourceId)>, Error>;
+
+    /// One recipient key.
+    async fn recipient_key(
+        &self,
+        scope: &AccountScope,
+        id: &ResourceId,
+    ) -> Result<Option<RecipientKey>, Error>;
+
+    /// Recipient keys ordered by id, after `after`.
+    async fn list_recipient_keys(
+        &self,
+        scope: &AccountScope,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page<RecipientKey>, Error>;
 
     /// One provider.
     async fn provider(

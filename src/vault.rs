@@ -10,6 +10,7 @@ mod create_credential;
 mod create_provider;
 mod delete_credential;
 mod delete_provider;
+mod delivery;
 mod error;
 mod failed_digests;
 mod get;
@@ -19,12 +20,15 @@ mod limits;
 mod list;
 mod noise;
 mod planted;
+mod recipient_keys;
 mod role_bindings;
 mod rotate_credential;
+mod rotations;
 mod scheduled_verification;
 mod update_credential;
 mod update_provider;
 mod update_token;
+mod use_counts;
 mod verification;
 mod verify_provider;
 mod verify_sip_digest;
@@ -49,18 +53,24 @@ use crate::upstream::{Outage, Upstream, UpstreamAccount};
 use failed_digests::FailedDigests;
 use limits::Limits;
 use noise::Noise;
+use use_counts::UseCounts;
 
 pub use api_tokens::NewApiToken;
 pub use create_credential::{NewCredential, NewPassword};
 pub use create_provider::NewProvider;
+pub use delivery::Made;
 pub use error::{Error, FieldError};
 pub use intent::{Intent, Request};
-pub use issued::Issued;
+pub use issued::{Issued, Outgoing, SealedSecret};
 pub use limits::{CallLimit, CallLimits};
 pub use list::{Listed, PageRequest};
+pub use recipient_keys::NewRecipientKey;
+pub use rotate_credential::NewRotation;
+pub use rotations::{Proof, VersionView};
 pub use update_credential::CredentialChanges;
 pub use update_provider::ProviderChanges;
 pub use update_token::TokenUpdate;
+pub use verify_sip_digest::Matched;
 
 /// How often a change is decided again when the row moved in between, before the caller is told.
 const ATTEMPTS: usize = 8;
@@ -73,6 +83,7 @@ pub struct Vault {
     upstreams: Vec<Box<dyn Upstream>>,
     limits: Limits,
     failed_digests: FailedDigests,
+    uses: UseCounts,
     noise: Noise,
     clock: Arc<dyn Clock>,
 }
@@ -88,7 +99,8 @@ impl Vault {
     ) -> Self {
         let failed_digests = FailedDigests::new(limits.failed_digest_checks, &clock);
         let (limits, noise) = (Limits::new(limits, &clock), Noise::default());
-        Self { store, sealer, upstreams, limits, failed_digests, noise, clock }
+        let uses = UseCounts::default();
+        Self { store, sealer, upstreams, limits, failed_digests, uses, noise, clock }
     }
 
     /// Whether `credvault dev` made it.
@@ -216,6 +228,7 @@ impl Vault {
     /// Finishes all writes and lets go of the store.
     pub async fn close(&self) {
         self.record_noise().await;
+        self.record_uses().await;
         self.store.close().await;
     }
 

@@ -34,6 +34,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("credential", "account name secret versions"),
     ("provider", "account name secret"),
     ("recipient", "name provider"),
+    ("rotation", "credential name recipient"),
     ("digest", "credential name secret"),
     ("audit", "account name"),
     ("access", "account credential provider name secret audit defect"),
@@ -41,17 +42,17 @@ const MAY_USE: &[(&str, &str)] = &[
     ("upstream", "secret provider name clock telemetry::metrics defect"),
     (
         "store",
-        "access account audit credential provider recipient versions name clock shares crypto::Sealed \
+        "access account audit credential provider recipient rotation versions name clock shares crypto::Sealed \
          crypto::SealedRoot crypto::delivery::Delivered telemetry::metrics defect",
     ),
     (
         "vault",
-        "upstream store crypto access audit digest account credential provider recipient versions name \
+        "upstream store crypto access audit digest account credential provider recipient rotation versions name \
          clock secret telemetry::metrics defect",
     ),
     (
         "grpc",
-        "vault access audit digest account credential provider recipient versions name clock secret \
+        "vault access audit digest account credential provider recipient rotation versions name clock secret \
          shares telemetry defect",
     ),
     (
@@ -62,7 +63,7 @@ const MAY_USE: &[(&str, &str)] = &[
     (
         "cli",
         "server grpc::client grpc::json grpc::proto vault upstream store crypto access audit account \
-         credential provider recipient name clock secret config telemetry defect",
+         credential provider recipient rotation name clock secret config telemetry defect",
     ),
     ("main", "cli"),
 ];

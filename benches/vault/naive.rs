@@ -68,6 +68,7 @@ fn credential(name: String, version: i64) -> Credential {
         update_time: Some(prost_types::Timestamp { seconds: 1_780_000_000, nanos: 123_456_000 }),
         rotate_time: Some(prost_types::Timestamp { seconds: 1_780_000_000, nanos: 123_456_000 }),
         etag: "\"12345678.1\"".to_owned(),
+        last_success_time: None,
     }
 }
 
@@ -119,6 +120,7 @@ impl CredentialService for Naive {
             proto::RotateCredentialResponse {
                 credential: Some(credential(name, version)),
                 issued: Some(issued),
+                ..Default::default()
             }
         };
         Ok(Response::new(tokio::task::spawn_blocking(work).await.unwrap()))
@@ -142,6 +144,13 @@ impl CredentialService for Naive {
         &self,
         _: Request<proto::UpdateCredentialRequest>,
     ) -> Result<Response<proto::UpdateCredentialResponse>, Status> {
+        Err(Status::unimplemented("not compared"))
+    }
+
+    async fn list_versions(
+        &self,
+        _: Request<proto::ListVersionsRequest>,
+    ) -> Result<Response<proto::ListVersionsResponse>, Status> {
         Err(Status::unimplemented("not compared"))
     }
 

@@ -316,6 +316,22 @@ impl Worker {
         }
     }
 
+    /// The one that ends what was to end by itself: retiring versions, sealed secrets, waits for a confirmation.
+    pub fn rotations() -> Self {
+        let principal = "vault:rotations".to_owned();
+        Self { actor: Actor { principal, peer: String::new() } }
+    }
+
+    /// The right to destroy versions of an account that no longer verify.
+    pub fn retirement(&self, account: Account) -> AccountScope {
+        AccountScope::new(account, self.actor.clone(), "RetireVersion")
+    }
+
+    /// The right to end deliveries of an account whose time has passed.
+    pub fn expiry(&self, account: Account) -> AccountScope {
+        AccountScope::new(account, self.actor.clone(), "ExpireRotation")
+    }
+
     /// The right to verify the providers of an account.
     pub fn scope(&self, account: Account) -> Scope<VerifyProvider> {
         Scope::of(AccountScope::new(account, self.actor.clone(), VerifyProvider::METHOD))

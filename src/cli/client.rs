@@ -162,8 +162,9 @@ impl Connection {
             return Ok(id.to_owned());
         }
         if let Err(rule) = ResourceId::parse(id) {
+            let command = if collection == "recipientKeys" { "recipient-keys" } else { collection };
             bail!(
-                "the id {} {rule}; `credvault {collection} list` shows which there are",
+                "the id {} {rule}; `credvault {command} list` shows which there are",
                 harmless(id)
             );
         }
@@ -236,6 +237,12 @@ impl Connection {
             }
             "DEADLINE_EXCEEDED" => may_be_done(R::PATH)
                 .map_or("Try again".to_owned(), |look| format!("It may be done: {look}")),
+            "ROTATION_IN_PROGRESS" => "`credvault rotations list --state holding` shows it; `credvault rotations confirm` \
+                 ends it with the new password, `credvault rotations cancel` with the old one"
+                .to_owned(),
+            "RECIPIENT_KEY_REQUIRED" => "`credvault recipient-keys list` shows which keys there are: name one with \
+                 --recipient-key; `credvault rotate` wants the file of its private key, --key-file"
+                .to_owned(),
             "LAST_ADMIN" => format!("{} makes another", create("account-admin")),
             "LAST_OPERATOR" => format!("{} makes another", create("operator")),
             _ => match retry_after {
@@ -270,12 +277,31 @@ fn may_be_done(path: &str) -> Option<&'static str> {
         "CreateApiToken" => {
             "`credvault tokens list` shows it; revoke it, since nobody has the token, and make another"
         }
+        "UpdateDeliveryPolicy" => "look with `credvault delivery-policy get`",
+        method if method.ends_with("RecipientKey") => "look with `credvault recipient-keys list`",
+        method if method.ends_with("Rotation") => "look with `credvault rotations list`",
         method if method.ends_with("Credential") => "look with `credvault credentials list`",
         method if method.ends_with("ApiToken") => "look with `credvault tokens list`",
         method if method.ends_with("RoleBinding") => "look with `credvault roles list`",
         method if method.ends_with("Account") => "look with `credvault accounts list`",
         _ => "look with `credvault providers list`",
     })
+}
+
+/// Whether the vault surely did nothing.
+pub(super) fn is_undone(error: &CallError) -> bool {
+    const UNKNOWN: [&str; 5] = [
+        "DEADLINE_EXCEEDED",
+        "INTERNAL",
+        "SECRET_ALREADY_ISSUED",
+        "STORAGE_FULL",
+        "STORAGE_UNAVAILABLE",
+    ];
+    match error {
+        CallError::NoAnswer(_) | CallError::NoHandshake(_) => true,
+        CallError::Lost(_) => false,
+        CallError::Refused { reason, .. } => !UNKNOWN.contains(&reason.as_str()),
+    }
 }
 
 /// Why no TLS connection came about, and what helps.

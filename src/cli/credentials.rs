@@ -1,6 +1,7 @@
 //! `credvault credentials`: SIP credentials. A password is printed by the command that issues it, and by no other.
 
 mod import;
+mod issue;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,9 +15,9 @@ use super::terminal::harmless;
 use super::{note, or_not_asked, render, say, secrets};
 use crate::grpc::client::{field_mask, timestamp};
 use crate::grpc::proto::{
-    CreateCredentialRequest, Credential, CredentialFilter, DeleteCredentialRequest,
-    GetCredentialRequest, IssuedSecret, ListCredentialsRequest, ListCredentialsResponse,
-    RotateCredentialRequest, UpdateCredentialRequest, VerifySipDigestRequest,
+    Credential, CredentialFilter, DeleteCredentialRequest, GetCredentialRequest,
+    ListCredentialsRequest, ListCredentialsResponse, ListVersionsRequest, UpdateCredentialRequest,
+    VerifySipDigestRequest,
 };
 
 /// What helps when a credential is not there.
@@ -29,6 +30,7 @@ Examples:
   credvault credentials create desk-1 --username desk-1 --realm sip.example.com
   credvault credentials rotate desk-1 --reason 'phone lost'
   credvault credentials list --rotated-before 2026-01-31T00:00:00Z
+  credvault credentials versions desk-1
   credvault credentials import phones.csv --out phones.passwords.csv")]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -37,56 +39,15 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Create(CreateArgs),
+    Create(issue::CreateArgs),
     Delete(DeleteArgs),
     Get(GetArgs),
     Import(import::Args),
     List(ListArgs),
-    Rotate(RotateArgs),
+    Rotate(issue::RotateArgs),
     Update(UpdateArgs),
     VerifyDigest(VerifyDigestArgs),
-}
-
-/// Create a credential and print its password, this once
-///
-/// Standard output is the password alone, and what it is for goes to standard error. A password of your own is never
-/// printed.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  credvault credentials create desk-1 --username desk-1 --realm sip.example.com
-  credvault credentials create desk-1 --username desk-1 --realm sip.example.com --out desk-1.password
-  pass show desk-1 | credvault credentials create desk-1 --username desk-1 --realm sip.example.com --password-file -")]
-struct CreateArgs {
-    /// Its id, such as desk-1 [default: the vault makes one]
-    #[arg(value_name = "ID", default_value = "", hide_default_value = true)]
-    id: String,
-    /// The user part of its SIP address
-    #[arg(long, value_name = "NAME")]
-    username: String,
-    /// The SIP realm, such as sip.example.com
-    #[arg(long, value_name = "REALM")]
-    realm: String,
-    /// What it is, in words for people
-    #[arg(long, value_name = "TEXT")]
-    description: Option<String>,
-    /// A label; may be given several times
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
-    labels: Vec<(String, String)>,
-    /// A password of your own: in a file that only you may read; or -, to pipe it in or be asked for it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_length", "out"])]
-    password_file: Option<PathBuf>,
-    /// How long the generated password is, 16 to 64 [default: 24]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    password_length: u32,
-    #[command(flatten)]
-    out: secrets::Out,
-    #[command(flatten)]
-    change: Change,
-    #[command(flatten)]
-    retry: Retry,
-    #[command(flatten)]
-    options: Options,
+    Versions(VersionsArgs),
 }
 
 /// Show what is known of a credential: everything but its password
@@ -164,32 +125,6 @@ struct UpdateArgs {
     options: Options,
 }
 
-/// Give a credential a new password and print it, this once; the old one ends at once
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  credvault credentials rotate desk-1 --reason weekly
-  credvault credentials rotate desk-1 --out desk-1.password
-In a script, a --request-id makes it safe to repeat after an answer that was lost.")]
-struct RotateArgs {
-    /// Its id, or whole name
-    credential: String,
-    /// Only if this is still its etag
-    #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
-    etag: String,
-    /// How long the generated password is, 16 to 64 [default: 24]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    password_length: u32,
-    #[command(flatten)]
-    out: secrets::Out,
-    #[command(flatten)]
-    change: Change,
-    #[command(flatten)]
-    retry: Retry,
-    #[command(flatten)]
-    options: Options,
-}
-
 /// Delete a credential for good, with its password
 #[derive(Debug, clap::Args)]
 struct DeleteArgs {
@@ -254,69 +189,36 @@ struct VerifyDigestArgs {
     options: Options,
 }
 
+/// List the versions of a password: what they are, and when and how often each was used
+///
+/// The active one, those that work beside it, and the last ten that do not any more; newest first. So the minutes after a
+/// rotation can be watched: an old version that is still used has phones that were not told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  credvault credentials versions desk-1")]
+struct VersionsArgs {
+    /// Its id, or whole name
+    credential: String,
+    #[command(flatten)]
+    options: Options,
+}
+
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Create(args) => create(args).await?,
+        Command::Create(args) => issue::create(args).await?,
         Command::Delete(args) => delete(args).await?,
         Command::Get(args) => get(args).await?,
         Command::Import(args) => return Ok(or_not_asked(import::run(args).await)),
         Command::List(args) => list(args).await?,
-        Command::Rotate(args) => rotate(args).await?,
+        Command::Rotate(args) => issue::rotate(args).await?,
         Command::Update(args) => update(args).await?,
         Command::VerifyDigest(args) => {
             return Ok(or_not_asked(verify_digest(args).await));
         }
+        Command::Versions(args) => versions(args).await?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn create(args: CreateArgs) -> anyhow::Result<()> {
-    let output = args.options.output;
-    let connection = args.options.connect()?;
-    let parent = connection.account()?;
-    let password = args.password_file.as_deref().map(secrets::password).transpose()?;
-    let place = args.out.open()?;
-    let request = CreateCredentialRequest {
-        parent,
-        credential_id: args.id,
-        credential: Some(Credential {
-            username: args.username,
-            realm: args.realm,
-            description: args.description,
-            labels: args.labels.into_iter().collect(),
-            ..Credential::default()
-        }),
-        password,
-        password_length: args.password_length,
-        request_id: args.retry.request_id,
-        reason: args.change.reason,
-    };
-    let answer = connection.ask(request, NO_ACCOUNT).await?;
-    let name = answer.credential.as_ref().map_or("", |credential| &credential.name);
-    if output == Output::Json {
-        let json = render::json(&answer)?;
-        return if answer.issued.is_some() { secrets::show(json, &lost(name)) } else { say(json) };
-    }
-    issued(name, answer.issued.as_ref(), place)
-}
-
-/// What helps when a password reached nobody.
-fn lost(name: &str) -> String {
-    let name = harmless(name);
-    format!("The password of {name} is lost: rotate again, `credvault credentials rotate {name}`")
-}
-
-/// Hands out what was issued: nothing, where callers bring their own.
-fn issued(name: &str, issued: Option<&IssuedSecret>, place: secrets::Place) -> anyhow::Result<()> {
-    let lost = lost(name);
-    let name = harmless(name);
-    let Some(issued) = issued else {
-        note(format_args!("{name}: with the password that you brought"));
-        return Ok(());
-    };
-    place.put(&issued.password, &lost)?;
-    note(format_args!("{name}: version {}; its password is not shown again", issued.version));
-    Ok(())
 }
 
 async fn get(args: GetArgs) -> anyhow::Result<()> {
@@ -401,25 +303,6 @@ async fn update(args: UpdateArgs) -> anyhow::Result<()> {
     render::one(output, &answer, answer.credential.as_ref())
 }
 
-async fn rotate(args: RotateArgs) -> anyhow::Result<()> {
-    let output = args.options.output;
-    let connection = args.options.connect()?;
-    let place = args.out.open()?;
-    let request = RotateCredentialRequest {
-        name: connection.name("credentials", &args.credential)?,
-        etag: args.etag,
-        password_length: args.password_length,
-        request_id: args.retry.request_id,
-        reason: args.change.reason,
-    };
-    let answer = connection.ask(request, NOT_FOUND).await?;
-    let name = answer.credential.as_ref().map_or("", |credential| &credential.name);
-    if output == Output::Json {
-        return secrets::show(render::json(&answer)?, &lost(name));
-    }
-    issued(name, answer.issued.as_ref(), place)
-}
-
 async fn delete(args: DeleteArgs) -> anyhow::Result<()> {
     let output = args.options.output;
     let connection = args.options.connect()?;
@@ -461,6 +344,24 @@ async fn verify_digest(args: VerifyDigestArgs) -> anyhow::Result<ExitCode> {
         say("wrong")?;
     }
     Ok(if answer.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn versions(args: VersionsArgs) -> anyhow::Result<()> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let parent = connection.name("credentials", &args.credential)?;
+    let answer = connection.ask(ListVersionsRequest { parent }, NOT_FOUND).await?;
+    let columns = [
+        "version",
+        "state",
+        "create_time",
+        "retire_time",
+        "destroy_time",
+        "last_success_time",
+        "success_count",
+        "failure_count",
+    ];
+    render::list(output, &answer, &answer.versions, &columns, "There is none.")
 }
 
 /// Parses a time.

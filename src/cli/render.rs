@@ -12,6 +12,11 @@ pub(super) fn json(answer: &impl Described) -> anyhow::Result<String> {
     Ok(harmless_json(&json::pretty(answer)?))
 }
 
+/// A message as JSON on one line.
+pub(super) fn compact(message: &impl Described) -> anyhow::Result<String> {
+    Ok(harmless_json(&json::compact(message)?))
+}
+
 /// Prints an answer: its one resource as a line a field, or all of it as JSON.
 pub(super) fn one<A: Described, M: Described>(
     output: Output,
@@ -57,7 +62,7 @@ pub(super) fn list<A: Described, M: Described>(
             let value = fields.iter().find(|(name, _)| name == column).map(|(_, value)| value);
             match (*column, value) {
                 (_, None) => Span::plain("-"),
-                ("name", Some(name)) => Span::new(id(name), Style::new().bold()),
+                ("name", Some(name)) => Span::new(&short(name), Style::new().bold()),
                 (_, Some(value)) => Span::plain(value),
             }
         };
@@ -72,6 +77,13 @@ pub(super) fn list<A: Described, M: Described>(
 /// `main` of `accounts/acme/providers/main`.
 pub(super) fn id(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
+}
+
+/// `desk-1/x1` of `accounts/acme/credentials/desk-1/rotations/x1`: what is below something else, with that. Of other
+/// names the id.
+pub(super) fn short(name: &str) -> String {
+    let ids: Vec<&str> = name.split('/').skip(3).step_by(2).collect();
+    if ids.len() > 1 { ids.join("/") } else { id(name).to_owned() }
 }
 
 /// `EXPIRE TIME` of `expire_time`.

@@ -1,6 +1,6 @@
 //! Text for terminals: what a stranger wrote made harmless, widths in columns, lines that fit.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use anstyle::Style;
 use terminal_size::terminal_size_of;
@@ -37,6 +37,31 @@ pub(super) fn harmless_json(json: &str) -> String {
         c => c.to_string(),
     };
     json.chars().map(escaped).collect()
+}
+
+/// A line beside the answer while a person waits; gone when dropped.
+pub(super) struct Progress {
+    shown: bool,
+}
+
+impl Progress {
+    pub(super) fn show(text: &str) -> Self {
+        let shown = is_watched();
+        if shown {
+            let mut to = std::io::stderr();
+            write!(to, "{} …", harmless(text)).and_then(|()| to.flush()).ok();
+        }
+        Self { shown }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown {
+            // To the line's beginning, and erase it.
+            write!(std::io::stderr(), "\r\u{1b}[2K").ok();
+        }
+    }
 }
 
 /// A piece of text in one style.

@@ -2,16 +2,20 @@
 
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, access as wire};
+use super::convert::{self, access as wire, rotation};
 use super::proto::access_service_server::AccessService;
 use super::proto::{
     CreateAccountRequest, CreateAccountResponse, CreateApiTokenRequest, CreateApiTokenResponse,
-    DeleteAccountRequest, DeleteAccountResponse, DeleteRoleBindingRequest,
-    DeleteRoleBindingResponse, DisableAccountRequest, DisableAccountResponse, EnableAccountRequest,
-    EnableAccountResponse, GetAccountRequest, GetAccountResponse, GetApiTokenRequest,
-    GetApiTokenResponse, ListAccountsRequest, ListAccountsResponse, ListApiTokensRequest,
-    ListApiTokensResponse, ListRoleBindingsRequest, ListRoleBindingsResponse,
-    RevokeApiTokenRequest, RevokeApiTokenResponse, SetRoleBindingRequest, SetRoleBindingResponse,
+    CreateRecipientKeyRequest, CreateRecipientKeyResponse, DeleteAccountRequest,
+    DeleteAccountResponse, DeleteRoleBindingRequest, DeleteRoleBindingResponse,
+    DisableAccountRequest, DisableAccountResponse, EnableAccountRequest, EnableAccountResponse,
+    GetAccountRequest, GetAccountResponse, GetApiTokenRequest, GetApiTokenResponse,
+    GetDeliveryPolicyRequest, GetDeliveryPolicyResponse, ListAccountsRequest, ListAccountsResponse,
+    ListApiTokensRequest, ListApiTokensResponse, ListRecipientKeysRequest,
+    ListRecipientKeysResponse, ListRoleBindingsRequest, ListRoleBindingsResponse,
+    RevokeApiTokenRequest, RevokeApiTokenResponse, RevokeRecipientKeyRequest,
+    RevokeRecipientKeyResponse, SetRoleBindingRequest, SetRoleBindingResponse,
+    UpdateDeliveryPolicyRequest, UpdateDeliveryPolicyResponse,
 };
 use super::{Service, accept};
 use crate::name::Invalid;
@@ -194,5 +198,79 @@ impl AccessService for Service {
         let intent = convert::intent(&request, "", &request.reason)?;
         self.vault.delete_role_binding(&scope, principal, &intent).await?;
         Ok(Response::new(DeleteRoleBindingResponse {}))
+    }
+
+    async fn create_recipient_key(
+        &self,
+        request: Request<CreateRecipientKeyRequest>,
+    ) -> Result<Response<CreateRecipientKeyResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let account = convert::account_name(&request.parent)?;
+        let scope = self.vault.authorize(&caller, &account, &request.parent).await?;
+        let intent = convert::intent(&request, &request.request_id, &request.reason)?;
+        let new = rotation::new_key(request)?;
+        let key = self.vault.create_recipient_key(&scope, new, &intent).await?;
+        let recipient_key = Some(rotation::key_to_wire(key));
+        Ok(Response::new(CreateRecipientKeyResponse { recipient_key }))
+    }
+
+    async fn list_recipient_keys(
+        &self,
+        request: Request<ListRecipientKeysRequest>,
+    ) -> Result<Response<ListRecipientKeysResponse>, Status> {
+        let (caller, mut request) = accept(request)?;
+        let account = convert::account_name(&request.parent)?;
+        let scope = self.vault.authorize(&caller, &account, &request.parent).await?;
+        let (size, token) = (request.page_size, std::mem::take(&mut request.page_token));
+        request.page_size = 0;
+        let page = convert::page(size, token, &request)?;
+        let listed = self.vault.list_recipient_keys(&scope, page).await?;
+        Ok(Response::new(ListRecipientKeysResponse {
+            recipient_keys: listed.items.into_iter().map(rotation::key_to_wire).collect(),
+            next_page_token: listed.next_page_token,
+        }))
+    }
+
+    async fn revoke_recipient_key(
+        &self,
+        request: Request<RevokeRecipientKeyRequest>,
+    ) -> Result<Response<RevokeRecipientKeyResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let name = rotation::key_name(&request.name)?;
+        let scope = self.vault.authorize(&caller, &name.account, &request.name).await?;
+        let intent = convert::intent(&request, "", &request.reason)?;
+        let key = self.vault.revoke_recipient_key(&scope, &name.id, &intent).await?;
+        let recipient_key = Some(rotation::key_to_wire(key));
+        Ok(Response::new(RevokeRecipientKeyResponse { recipient_key }))
+    }
+
+    async fn get_delivery_policy(
+        &self,
+        request: Request<GetDeliveryPolicyRequest>,
+    ) -> Result<Response<GetDeliveryPolicyResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let account = rotation::policy_account("name", &request.name)?;
+        let scope = self.vault.authorize(&caller, &account, &request.name).await?;
+        let policy = self.vault.delivery_policy(&scope);
+        let delivery_policy = Some(rotation::policy_to_wire(scope.account(), policy));
+        Ok(Response::new(GetDeliveryPolicyResponse { delivery_policy }))
+    }
+
+    async fn update_delivery_policy(
+        &self,
+        request: Request<UpdateDeliveryPolicyRequest>,
+    ) -> Result<Response<UpdateDeliveryPolicyResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let policy = request.delivery_policy.clone().unwrap_or_default();
+        let account = rotation::policy_account("delivery_policy.name", &policy.name)?;
+        let scope = self.vault.authorize(&caller, &account, &policy.name).await?;
+        let intent = convert::intent(&request, "", &request.reason)?;
+        // Absent by mistake, it must not open what was closed.
+        let asked = policy.enrolled_keys_only.ok_or_else(|| {
+            Error::field("delivery_policy.enrolled_keys_only", Invalid("is required"))
+        })?;
+        let policy = self.vault.update_delivery_policy(&scope, asked, &intent).await?;
+        let delivery_policy = Some(rotation::policy_to_wire(scope.account(), policy));
+        Ok(Response::new(UpdateDeliveryPolicyResponse { delivery_policy }))
     }
 }

@@ -5,6 +5,7 @@ pub(super) mod audit;
 pub(super) mod credential;
 pub(super) mod digest;
 pub(super) mod provider;
+pub(super) mod rotation;
 
 use jiff::Timestamp;
 use prost::Message;

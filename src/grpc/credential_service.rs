@@ -2,13 +2,13 @@
 
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, credential as wire};
+use super::convert::{self, credential as wire, rotation};
 use super::proto::credential_service_server::CredentialService;
 use super::proto::{
     CreateCredentialRequest, CreateCredentialResponse, DeleteCredentialRequest,
     DeleteCredentialResponse, GetCredentialRequest, GetCredentialResponse, ListCredentialsRequest,
-    ListCredentialsResponse, RotateCredentialRequest, RotateCredentialResponse,
-    UpdateCredentialRequest, UpdateCredentialResponse,
+    ListCredentialsResponse, ListVersionsRequest, ListVersionsResponse, RotateCredentialRequest,
+    RotateCredentialResponse, UpdateCredentialRequest, UpdateCredentialResponse,
 };
 use super::{Service, accept};
 
@@ -22,11 +22,14 @@ impl CredentialService for Service {
         let account = convert::account_name(&request.parent)?;
         let scope = self.vault.authorize(&caller, &account, &request.parent).await?;
         let intent = convert::intent(&request, &request.request_id, &request.reason)?;
-        let new = wire::new_credential(request)?;
-        let (credential, issued) = self.vault.create_credential(&scope, new, &intent).await?;
+        let new = wire::new_credential(request, &account)?;
+        let made = self.vault.create_credential(&scope, new, &intent).await?;
+        let (issued, sealed) = wire::secret_to_wire(made.secret);
         Ok(Response::new(CreateCredentialResponse {
-            credential: Some(wire::to_wire(credential)),
-            issued: issued.map(wire::issued_to_wire),
+            credential: Some(wire::to_wire(made.credential, None)),
+            issued,
+            sealed,
+            rotation: made.rotation.map(rotation::to_wire),
         }))
     }
 
@@ -37,8 +40,8 @@ impl CredentialService for Service {
         let (caller, request) = accept(request)?;
         let name = convert::credential_name("name", &request.name)?;
         let scope = self.vault.authorize(&caller, &name.account, &request.name).await?;
-        let credential = self.vault.get_credential(&scope, &name.id).await?;
-        let credential = Some(wire::to_wire(credential));
+        let (credential, last_success) = self.vault.get_credential(&scope, &name.id).await?;
+        let credential = Some(wire::to_wire(credential, last_success));
         Ok(Response::new(GetCredentialResponse { credential }))
     }
 
@@ -55,7 +58,11 @@ impl CredentialService for Service {
         let filter = wire::filter(request.filter)?;
         let listed = self.vault.list_credentials(&scope, filter, page).await?;
         Ok(Response::new(ListCredentialsResponse {
-            credentials: listed.items.into_iter().map(wire::to_wire).collect(),
+            credentials: listed
+                .items
+                .into_iter()
+                .map(|(it, used)| wire::to_wire(it, used))
+                .collect(),
             next_page_token: listed.next_page_token,
         }))
     }
@@ -73,7 +80,7 @@ impl CredentialService for Service {
         let changes = wire::changes(resource, request.update_mask, request.password)?;
         let credential =
             self.vault.update_credential(&scope, &name.id, etag.as_ref(), changes, &intent).await?;
-        let credential = Some(wire::to_wire(credential));
+        let credential = Some(wire::to_wire(credential, None));
         Ok(Response::new(UpdateCredentialResponse { credential }))
     }
 
@@ -85,14 +92,29 @@ impl CredentialService for Service {
         let name = convert::credential_name("name", &request.name)?;
         let scope = self.vault.authorize(&caller, &name.account, &request.name).await?;
         let intent = convert::intent(&request, &request.request_id, &request.reason)?;
-        let length = wire::password_length(request.password_length)?;
-        let etag = convert::etag(request.etag);
-        let (credential, issued) =
-            self.vault.rotate_credential(&scope, &name.id, etag.as_ref(), length, &intent).await?;
+        let etag = convert::etag(request.etag.clone());
+        let how = wire::new_rotation(request, &name.account)?;
+        let made =
+            self.vault.rotate_credential(&scope, &name.id, etag.as_ref(), how, &intent).await?;
+        let (issued, sealed) = wire::secret_to_wire(made.secret);
         Ok(Response::new(RotateCredentialResponse {
-            credential: Some(wire::to_wire(credential)),
-            issued: Some(wire::issued_to_wire(issued)),
+            credential: Some(wire::to_wire(made.credential, None)),
+            issued,
+            sealed,
+            rotation: made.rotation.map(rotation::to_wire),
         }))
+    }
+
+    async fn list_versions(
+        &self,
+        request: Request<ListVersionsRequest>,
+    ) -> Result<Response<ListVersionsResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let name = convert::credential_name("parent", &request.parent)?;
+        let scope = self.vault.authorize(&caller, &name.account, &request.parent).await?;
+        let versions = self.vault.list_versions(&scope, &name.id).await?;
+        let versions = versions.into_iter().map(wire::version_to_wire).collect();
+        Ok(Response::new(ListVersionsResponse { versions }))
     }
 
     async fn delete_credential(

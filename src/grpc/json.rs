@@ -8,9 +8,10 @@ use std::sync::LazyLock;
 use anyhow::Context as _;
 use prost::{Message, Name};
 use prost_reflect::{
-    DescriptorError, DescriptorPool, DynamicMessage, Kind, MapKey, ReflectMessage as _,
-    SerializeOptions, Value,
+    DescriptorError, DescriptorPool, DeserializeOptions, DynamicMessage, Kind, MapKey,
+    MessageDescriptor, ReflectMessage as _, SerializeOptions, Value,
 };
+use serde_json::de::Deserializer;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
 use super::proto::DESCRIPTORS;
@@ -33,6 +34,16 @@ pub fn pretty<M: Described>(message: &M) -> anyhow::Result<String> {
     write(message, PrettyFormatter::new())
 }
 
+/// A message from its JSON. Fields that are not known here are passed over, so that an answer of a newer vault is read.
+pub fn parse<M: Described>(json: &str) -> anyhow::Result<M> {
+    let mut from = Deserializer::from_str(json);
+    let options = DeserializeOptions::new().deny_unknown_fields(false);
+    let message =
+        DynamicMessage::deserialize_with_options(descriptor::<M>()?, &mut from, &options)?;
+    from.end()?;
+    Ok(message.transcode_to()?)
+}
+
 /// The fields that a message has, as text for people, in the order of the contract. A message inside of it puts its
 /// name and a dot before those of its own.
 pub fn fields<M: Described>(message: &M) -> anyhow::Result<Vec<(String, String)>> {
@@ -45,8 +56,8 @@ fn collect(message: &DynamicMessage, prefix: &str, found: &mut Vec<(String, Stri
     for (field, value) in message.fields() {
         let name = format!("{prefix}{}", field.name());
         match value {
-            Value::Message(inner) => match time(inner) {
-                Some(time) => found.push((name, time)),
+            Value::Message(inner) => match time(inner).or_else(|| duration(inner)) {
+                Some(text) => found.push((name, text)),
                 None => collect(inner, &format!("{name}."), found),
             },
             Value::List(values) if values.iter().any(|it| matches!(it, Value::Message(_))) => {
@@ -97,10 +108,22 @@ fn time(message: &DynamicMessage) -> Option<String> {
     jiff::Timestamp::from_second(seconds).ok().map(|time| time.to_string())
 }
 
-fn dynamic<M: Described>(message: &M) -> anyhow::Result<DynamicMessage> {
+/// A `google.protobuf.Duration`, such as `1h 30m`.
+fn duration(message: &DynamicMessage) -> Option<String> {
+    if message.descriptor().full_name() != "google.protobuf.Duration" {
+        return None;
+    }
+    let seconds = message.get_field_by_name("seconds")?.as_i64()?;
+    Some(format!("{:#}", jiff::SignedDuration::from_secs(seconds)))
+}
+
+fn descriptor<M: Described>() -> anyhow::Result<MessageDescriptor> {
     let descriptor = POOL.as_ref()?.get_message_by_name(&M::full_name());
-    let descriptor = descriptor.with_context(|| format!("describe {}", M::full_name()))?;
-    Ok(DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?)
+    descriptor.with_context(|| format!("describe {}", M::full_name()))
+}
+
+fn dynamic<M: Described>(message: &M) -> anyhow::Result<DynamicMessage> {
+    Ok(DynamicMessage::decode(descriptor::<M>()?, message.encode_to_vec().as_slice())?)
 }
 
 fn write<M: Described>(message: &M, formatter: impl Formatter) -> anyhow::Result<String> {
@@ -116,8 +139,8 @@ fn write<M: Described>(message: &M, formatter: impl Formatter) -> anyhow::Result
 mod tests {
     use super::*;
     use crate::grpc::proto::{
-        ApiToken, ListProvidersResponse, Provider, Role, TwilioProvider, Verification,
-        VerificationCheck, provider,
+        ApiToken, ListProvidersResponse, Provider, Role, Rotation, SealedSecret, TwilioProvider,
+        Verification, VerificationCheck, provider,
     };
 
     #[test]
@@ -170,5 +193,30 @@ mod tests {
         let expected = [("twilio.region", "ie1"), ("verification.checks[0].name", "credentials")];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(fields(&provider).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_was_written_is_read_again_and_what_is_new_is_passed_over() {
+        let sealed = SealedSecret {
+            credential: "accounts/dev/credentials/desk-1".to_owned(),
+            version: 3,
+            expire_time: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
+            ciphertext: vec![0, 255],
+            ..SealedSecret::default()
+        };
+        let json = pretty(&sealed).unwrap();
+        assert_eq!(parse::<SealedSecret>(&json).unwrap(), sealed);
+        let newer = json.replacen('{', r#"{"later": [1],"#, 1);
+        assert_eq!(parse::<SealedSecret>(&newer).unwrap(), sealed);
+        for bad in ["", "[]", r#"{"version":"x"}"#, "{} {}"] {
+            assert!(parse::<SealedSecret>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn people_see_a_length_of_time_in_their_units() {
+        let overlap = Some(prost_types::Duration { seconds: 5400, nanos: 0 });
+        let shown = fields(&Rotation { overlap, ..Rotation::default() }).unwrap();
+        assert_eq!(shown, [("overlap".to_owned(), "1h 30m".to_owned())]);
     }
 }

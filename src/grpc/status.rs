@@ -43,10 +43,13 @@ fn code(error: &Error) -> (Code, Option<Duration>) {
         Error::RoleMissing { .. } | Error::NotOperator { .. } => (Code::PermissionDenied, None),
         Error::NotFound { .. } => (Code::NotFound, None),
         Error::AlreadyExists { .. } | Error::RequestIdReused => (Code::AlreadyExists, None),
-        Error::EtagMismatch | Error::VersionConflict => (Code::Aborted, None),
+        Error::EtagMismatch | Error::VersionConflict | Error::RotationInProgress => {
+            (Code::Aborted, None)
+        }
         Error::SecretAlreadyIssued { .. }
         | Error::TokenAlreadyIssued { .. }
         | Error::AccountDisabled
+        | Error::RecipientKeyRequired
         | Error::InvalidState(_)
         | Error::LastAdmin
         | Error::LastOperator

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, digest};
+use super::convert::{self, credential, digest};
 use super::proto::use_service_server::UseService;
 use super::proto::{VerifySipDigestRequest, VerifySipDigestResponse};
 use super::{Service, accept};
@@ -22,10 +22,11 @@ impl UseService for Service {
             self.vault.verify_sip_digest(&scope, &digest, &response, source.as_ref()).await?;
         Ok(Response::new(match matched {
             None => VerifySipDigestResponse::default(),
-            Some(credential) => VerifySipDigestResponse {
+            Some(matched) => VerifySipDigestResponse {
                 valid: true,
-                credential: credential.name.to_string(),
-                version: convert::count(credential.version),
+                credential: matched.credential.to_string(),
+                version: convert::count(matched.version),
+                version_state: credential::version_state(matched.state).into(),
             },
         }))
     }

@@ -10,6 +10,7 @@
 mod access;
 mod checkpoint;
 mod checksum;
+mod credentials;
 mod files;
 mod inspect;
 mod known;
@@ -18,6 +19,7 @@ mod place;
 mod read;
 mod readers;
 mod room;
+mod rotations;
 mod scans;
 mod sweep;
 mod verifications;
@@ -35,7 +37,7 @@ use tokio::sync::watch;
 
 use super::{
     Done, Error, Held, Identity, OnceKey, OpenError, Page, Store, StoredApiToken, StoredCredential,
-    StoredProvider, Write,
+    StoredProvider, StoredRotation, VersionKey, VersionUse, Write,
 };
 use crate::access::api_token::{TokenId, TokenMetadata};
 use crate::access::principal::RoleBinding;
@@ -48,6 +50,8 @@ use crate::credential::{Credential, CredentialFilter, Realm, Username};
 use crate::defect::{Defect, planted};
 use crate::name::{ResourceId, Uid};
 use crate::provider::{Provider, ProviderFilter, Verification};
+use crate::recipient::RecipientKey;
+use crate::rotation::{Rotation, RotationFilter};
 use checkpoint::Checkpointer;
 use known::Known;
 use readers::{Commits, Readers};
@@ -245,7 +249,7 @@ impl Store for SqliteStore {
         scope: &AccountScope,
         id: &ResourceId,
     ) -> Result<Option<StoredCredential>, Error> {
-        self.read(|connection| read::credential(connection, scope, id))
+        self.read(|connection| credentials::credential(connection, scope, id))
     }
 
     async fn credential_by_username(
@@ -254,7 +258,7 @@ impl Store for SqliteStore {
         realm: &Realm,
         username: &Username,
     ) -> Result<Option<StoredCredential>, Error> {
-        self.read(|connection| read::credential_by_username(connection, scope, realm, username))
+        self.read(|connection| credentials::by_username(connection, scope, realm, username))
     }
 
     async fn list_credentials(
@@ -268,6 +272,85 @@ impl Store for SqliteStore {
         self.scans
             .run(Some(account.uid), move |connection| {
                 list::list_credentials(connection, &account, &filter, after.as_deref(), limit)
+            })
+            .await
+    }
+
+    async fn retirements(
+        &self,
+        _: &Worker,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(Account, ResourceId)>, Error> {
+        self.scans
+            .run(None, move |connection| credentials::retirements(connection, until, limit))
+            .await
+    }
+
+    async fn version_uses(&self, keys: &[VersionKey]) -> Result<Vec<VersionUse>, Error> {
+        self.read(|connection| rotations::uses(connection, keys))
+    }
+
+    async fn rotation(
+        &self,
+        scope: &AccountScope,
+        id: &ResourceId,
+    ) -> Result<Option<StoredRotation>, Error> {
+        self.read(|connection| rotations::rotation(connection, scope.account(), id))
+    }
+
+    async fn rotation_of_version(
+        &self,
+        scope: &AccountScope,
+        resource: Uid,
+        version: u64,
+    ) -> Result<Option<StoredRotation>, Error> {
+        let account = scope.account();
+        self.read(|connection| rotations::of_version(connection, account, resource, version))
+    }
+
+    async fn list_rotations(
+        &self,
+        scope: &AccountScope,
+        filter: RotationFilter,
+        before: Option<String>,
+        limit: usize,
+    ) -> Result<Page<Rotation>, Error> {
+        let account = scope.account().clone();
+        self.scans
+            .run(Some(account.uid), move |connection| {
+                rotations::list(connection, &account, &filter, before.as_deref(), limit)
+            })
+            .await
+    }
+
+    async fn due_rotations(
+        &self,
+        _: &Worker,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(Account, ResourceId)>, Error> {
+        self.scans.run(None, move |connection| rotations::due(connection, until, limit)).await
+    }
+
+    async fn recipient_key(
+        &self,
+        scope: &AccountScope,
+        id: &ResourceId,
+    ) -> Result<Option<RecipientKey>, Error> {
+        self.read(|connection| rotations::recipient_key(connection, scope.account(), id))
+    }
+
+    async fn list_recipient_keys(
+        &self,
+        scope: &AccountScope,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page<RecipientKey>, Error> {
+        let account = scope.account().clone();
+        self.scans
+            .run(Some(account.uid), move |connection| {
+                rotations::list_recipient_keys(connection, &account, after.as_deref(), limit)
             })
             .await
     }

@@ -24,7 +24,13 @@ impl Vault {
         }
         let entry = self.entry_of(scope, intent, &AccountName(id.clone()).to_string());
         let uid = Uid::from_bytes(random::bytes()?);
-        let account = Account { uid, id, disabled: false, create_time: entry.time };
+        let account = Account {
+            uid,
+            id,
+            disabled: false,
+            enrolled_keys_only: false,
+            create_time: entry.time,
+        };
         let resource = (&account.id, account.uid);
         let change = Change::CreateAccount(account.clone());
         match self.commit(scope, intent, resource, change, entry).await? {

@@ -1,15 +1,18 @@
 //! `CreateCredential`: a username gets its first password.
 
+use super::delivery::{Plan, begin_rotation, described, made_now};
 use super::intent::Committed;
-use super::{Error, Intent, Issued, Vault, place};
+use super::{Error, Intent, Made, Vault, place};
 use crate::access::{CreateCredential, Scope};
 use crate::audit::Entry;
 use crate::credential::{Credential, Description, Labels, Realm, Username};
 use crate::crypto::password;
 use crate::crypto::{Field, random};
 use crate::name::{CredentialName, ResourceId, Uid};
+use crate::recipient::Recipient;
 use crate::secret::{Password, PasswordLength};
 use crate::store::{Change, Done, StoredCredential};
+use crate::versions::Versions;
 
 /// A credential to be.
 #[expect(missing_debug_implementations, reason = "may hold a password")]
@@ -35,25 +38,28 @@ pub struct NewCredential {
 pub enum NewPassword {
     /// The caller brings it; nothing is issued.
     Chosen(Password),
-    /// The vault generates it and issues it.
-    Generated(PasswordLength),
+    /// The vault generates it, and it goes to a recipient.
+    Generated(PasswordLength, Recipient),
 }
 
 impl Vault {
-    /// Creates a credential; returns the password if it was generated, this once.
+    /// Creates a credential; gives the password out if it was generated.
     pub async fn create_credential(
         &self,
         scope: &Scope<CreateCredential>,
         new: NewCredential,
         intent: &Intent,
-    ) -> Result<(Credential, Option<Issued>), Error> {
-        let generated = matches!(new.password, NewPassword::Generated(_));
+    ) -> Result<Made, Error> {
+        let generated = matches!(new.password, NewPassword::Generated(..));
         if let Some(done) = self.done_before(scope, intent).await? {
             return self.created_before(scope, done, generated).await;
         }
-        let password = match new.password {
-            NewPassword::Chosen(password) => password,
-            NewPassword::Generated(length) => password::generate(length)?,
+        let (password, recipient) = match new.password {
+            NewPassword::Chosen(password) => (password, None),
+            NewPassword::Generated(length, recipient) => {
+                let key = self.recipient_of(scope, &recipient).await?;
+                (password::generate(length)?, Some((recipient, key)))
+            }
         };
         let now = self.clock.now();
         let id = match new.id {
@@ -73,23 +79,41 @@ impl Vault {
             create_time: now,
             update_time: now,
             rotate_time: now,
+            versions: Versions::default(),
         };
         let place = place(scope, credential.uid, Field::Password, credential.version);
         let sealed = self.sealer.seal(&place, password.as_text())?;
+        let plan = Plan { overlap: jiff::SignedDuration::ZERO, require_confirmation: false };
+        let (rotation, detail) = match &recipient {
+            None => (None, None),
+            Some((recipient, key)) => {
+                let sent = (&password, *key, intent);
+                let rotation = begin_rotation(&credential, credential.version, plan, sent, now)?;
+                (rotation, described(recipient, key.as_ref()))
+            }
+        };
         let entry = Entry {
             version_after: credential.version,
+            detail: detail.unwrap_or_default(),
             ..self.entry_of(scope, intent, &credential.name.to_string())
         };
-        let change = Change::CreateCredential(StoredCredential {
+        let stored = StoredCredential {
             credential: credential.clone(),
             password: sealed,
-        });
+            others: Vec::new(),
+        };
+        let change = Change::CreateCredential {
+            new: Box::new(stored),
+            rotation: rotation.clone().map(Box::new),
+            leaves_to: recipient.map(|(recipient, _)| recipient),
+        };
         let resource = (&credential.name.id, credential.uid);
         match self.commit(scope, intent, resource, change, entry).await? {
-            Committed::Now => {
-                let issued = generated.then(|| Issued::new(password, credential.version));
-                Ok((credential, issued))
+            Committed::Now if generated => {
+                let secret = (password, credential.version);
+                Ok(made_now(credential, secret, rotation))
             }
+            Committed::Now => Ok(Made { credential, secret: None, rotation: None }),
             Committed::Before(done) => self.created_before(scope, done, generated).await,
             Committed::Moved => Err(Error::VersionConflict),
         }
@@ -100,12 +124,12 @@ impl Vault {
         scope: &Scope<CreateCredential>,
         done: Done,
         generated: bool,
-    ) -> Result<(Credential, Option<Issued>), Error> {
-        let credential = self.credential_of(scope, &done).await?;
+    ) -> Result<Made, Error> {
         if generated {
-            return Err(already_issued(&credential.name, &done));
+            return self.rotated_before(scope, &done).await;
         }
-        Ok((credential, None))
+        let credential = self.credential_of(scope, &done).await?;
+        Ok(Made { credential, secret: None, rotation: None })
     }
 }
 

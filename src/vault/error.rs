@@ -60,8 +60,17 @@ pub enum Error {
     #[error("the resource changed while this call ran: read it again and decide again")]
     VersionConflict,
     #[error(
+        "a rotation of this credential waits for its confirmation: confirm or cancel it (ListRotations says which), \
+         then come again"
+    )]
+    RotationInProgress,
+    #[error(
+        "new passwords leave this account only sealed for a recipient key of it: name one (ListRecipientKeys)"
+    )]
+    RecipientKeyRequired,
+    #[error(
         "version {version} of {name} was issued at {time} in the first answer to this request_id and is not \
-         shown again: if that answer was lost, rotate under a new request_id"
+         shown again: if that answer was lost, rotate under a new request_id, after CancelRotation if its rotation waits"
     )]
     SecretAlreadyIssued { name: String, version: u64, time: Timestamp },
     #[error(
@@ -175,6 +184,8 @@ impl Error {
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::EtagMismatch => "ETAG_MISMATCH",
             Self::VersionConflict => "VERSION_CONFLICT",
+            Self::RotationInProgress => "ROTATION_IN_PROGRESS",
+            Self::RecipientKeyRequired => "RECIPIENT_KEY_REQUIRED",
             Self::SecretAlreadyIssued { .. } | Self::TokenAlreadyIssued { .. } => {
                 "SECRET_ALREADY_ISSUED"
             }

@@ -1,20 +1,24 @@
 //! `GetCredential` and `GetProvider`: configuration, never a secret.
 
+use jiff::Timestamp;
+
 use super::{Error, Vault};
 use crate::access::{AccountScope, GetCredential, GetProvider, Scope};
 use crate::credential::Credential;
 use crate::name::{CredentialName, ProviderName, ResourceId};
 use crate::provider::Provider;
-use crate::store::{StoredCredential, StoredProvider};
+use crate::store::{StoredCredential, StoredProvider, VersionKey};
 
 impl Vault {
-    /// A credential's configuration.
+    /// A credential's configuration, and when its password was last presented.
     pub async fn get_credential(
         &self,
         scope: &Scope<GetCredential>,
         id: &ResourceId,
-    ) -> Result<Credential, Error> {
-        self.find_credential(scope, id).await.map(|stored| stored.credential)
+    ) -> Result<(Credential, Option<Timestamp>), Error> {
+        let credential = self.find_credential(scope, id).await?.credential;
+        let uses = self.uses_of(&[active_version(scope, &credential)]).await?;
+        Ok((credential, uses.first().and_then(|uses| uses.last_success_time)))
     }
 
     /// A provider's configuration and verification.
@@ -49,6 +53,12 @@ impl Vault {
             Error::NotFound { name: name.to_string() }
         })
     }
+}
+
+/// The active version of a credential, as its uses are counted.
+pub(super) fn active_version(scope: &AccountScope, credential: &Credential) -> VersionKey {
+    let (account, resource) = (scope.account().uid, credential.uid);
+    VersionKey { account, resource, version: credential.version }
 }
 
 /// Whether a resource is still in the state that a caller expects; no expectation is always met.

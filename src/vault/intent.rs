@@ -1,6 +1,6 @@
 //! What a caller says beside a mutation: its request id, which makes a retry safe, and its reason.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -9,6 +9,7 @@ use crate::access::{AccountScope, Authorized};
 use crate::audit::{Entry, Reason};
 use crate::credential::Credential;
 use crate::crypto;
+use crate::defect::{Defect, planted};
 use crate::name::{ResourceId, Uid};
 use crate::provider::Provider;
 use crate::store::{self, Change, Done, OnceKey, Write};
@@ -85,14 +86,15 @@ impl Vault {
         change: Change,
         entry: Entry,
     ) -> Result<Committed, Error> {
-        let once = intent.request.as_ref().map(|request| {
+        let remembered = intent.request.as_ref().filter(|_| !planted(Defect::ForgetRequests));
+        let once = remembered.map(|request| {
             let done = Done {
                 fingerprint: self.sealer.request_fingerprint(&request.canonical),
                 resource_id: resource_id.clone(),
                 resource,
                 version: entry.version_after,
                 time: entry.time,
-                expire_time: entry.time.saturating_add(REMEMBERED).unwrap_or(entry.time),
+                expire_time: remembered_until(entry.time, &change),
             };
             (once_key(scope, request), done)
         });
@@ -142,6 +144,19 @@ impl Vault {
             Err(Error::RequestIdReused)
         }
     }
+}
+
+/// As long as any retry may come, and as long as one is answered with a sealed secret.
+fn remembered_until(now: Timestamp, change: &Change) -> Timestamp {
+    let rotation = match change {
+        Change::CreateCredential { rotation, .. } | Change::ReplaceCredential { rotation, .. } => {
+            rotation.as_ref()
+        }
+        _ => None,
+    };
+    let delivery = rotation.and_then(|stored| stored.rotation.delivery.as_ref());
+    let until = now.saturating_add(REMEMBERED).unwrap_or(now);
+    delivery.map_or(until, |delivery| until.max(delivery.expire_time))
 }
 
 fn once_key(scope: &impl Authorized, request: &Request) -> OnceKey {

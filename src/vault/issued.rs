@@ -1,6 +1,13 @@
-//! A secret on its one way out.
+//! A secret on its way out: once as it is, or as often as asked for in a form that only its recipient opens.
 
+use jiff::Timestamp;
+
+use crate::credential::Credential;
+use crate::crypto::delivery::Delivered;
+use crate::name::CredentialName;
+use crate::rotation::Delivery;
 use crate::secret::{Password, SecretText};
+use crate::store::StoredRotation;
 
 /// A password that was just issued and is already durable. Not Clone: consumed by the conversion to the
 /// wire. Only this module's parents, create and rotate, make one; there is no way from an id to it.
@@ -19,4 +26,47 @@ impl Issued {
     pub fn into_parts(self) -> (SecretText, u64) {
         (self.password, self.version)
     }
+}
+
+/// A secret that only its recipient opens, with all that it is bound to.
+#[derive(Debug, Clone)]
+pub struct SealedSecret {
+    /// Whose secret it is.
+    pub credential: CredentialName,
+    /// Its version.
+    pub version: u64,
+    /// The request that it answers, whose key it is sealed for, and until when it is kept.
+    pub delivery: Delivery,
+    /// The ciphertext.
+    pub delivered: Delivered,
+}
+
+impl SealedSecret {
+    /// What a rotation delivers.
+    pub(super) fn of(stored: StoredRotation) -> Option<Self> {
+        let StoredRotation { rotation, sealed } = stored;
+        let (delivery, delivered) = rotation.delivery.zip(sealed)?;
+        let (credential, version) = (rotation.name.parent, rotation.version);
+        Some(Self { credential, version, delivery, delivered })
+    }
+
+    /// The same once more: until its time, and as long as the password that it is verifies.
+    pub(super) fn again(
+        stored: StoredRotation,
+        credential: &Credential,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let good = credential.uid == stored.rotation.resource
+            && credential.verifies(stored.rotation.version, now);
+        Self::of(stored).filter(|sealed| good && now < sealed.delivery.expire_time)
+    }
+}
+
+/// What an answer carries of a secret that the vault generated.
+#[expect(missing_debug_implementations, reason = "may hold a password")]
+pub enum Outgoing {
+    /// The password itself, this once.
+    Issued(Issued),
+    /// The password for its recipient, now and at every retry.
+    Sealed(SealedSecret),
 }

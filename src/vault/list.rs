@@ -1,5 +1,8 @@
 //! Lists: pages in a fixed order, with tokens that fit only the list that they came from.
 
+use jiff::Timestamp;
+
+use super::get::active_version;
 use super::{Error, Vault};
 use crate::access::api_token::TokenMetadata;
 use crate::access::principal::RoleBinding;
@@ -35,22 +38,27 @@ pub struct Listed<T> {
 }
 
 impl Vault {
-    /// Credentials, ordered by name; by username, if the filter asks for some.
+    /// Credentials, ordered by name; by username, if the filter asks for some. With each when its password was last
+    /// presented.
     pub async fn list_credentials(
         &self,
         scope: &Scope<ListCredentials>,
         filter: CredentialFilter,
         mut request: PageRequest,
-    ) -> Result<Listed<Credential>, Error> {
+    ) -> Result<Listed<(Credential, Option<Timestamp>)>, Error> {
         if filter.username_prefix.is_some() {
             // A token says where in this order. One by id, as an older vault made it, would be misread.
             request.arguments.extend_from_slice(b"by username");
         }
         let after = self.position(scope, &request)?;
         let page = self.store.list_credentials(scope, filter.clone(), after, request.size).await?;
-        self.listed(scope, &request, page, |last| {
+        let Listed { items, next_page_token } = self.listed(scope, &request, page, |last| {
             filter.position(last.username.as_str(), last.name.id.as_str())
-        })
+        })?;
+        let keys: Vec<_> = items.iter().map(|it| active_version(scope, it)).collect();
+        let uses = self.uses_of(&keys).await?;
+        let used = uses.into_iter().map(|uses| uses.last_success_time);
+        Ok(Listed { items: items.into_iter().zip(used).collect(), next_page_token })
     }
 
     /// Providers, ordered by name.
@@ -127,7 +135,7 @@ impl Vault {
         self.listed(scope, &request, page, |last| last.link.sequence.to_string())
     }
 
-    fn position(
+    pub(super) fn position(
         &self,
         scope: &impl Authorized,
         request: &PageRequest,
@@ -144,7 +152,7 @@ impl Vault {
         })
     }
 
-    fn listed<T>(
+    pub(super) fn listed<T>(
         &self,
         scope: &impl Authorized,
         request: &PageRequest,

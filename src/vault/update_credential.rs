@@ -1,7 +1,10 @@
 //! `UpdateCredential`: what a caller may choose, the password included, which is never echoed.
 
+use jiff::SignedDuration;
+
 use super::get::check_etag;
 use super::intent::Committed;
+use super::rotate_credential::check_no_rotation;
 use super::{ATTEMPTS, Error, Intent, Vault, place};
 use crate::access::{Scope, UpdateCredential};
 use crate::audit::Entry;
@@ -9,7 +12,7 @@ use crate::credential::{Credential, Description, Labels, Realm, Username};
 use crate::crypto::Field;
 use crate::name::{Etag, Invalid, ResourceId};
 use crate::secret::Password;
-use crate::store::{Change, StoredCredential};
+use crate::store::{Change, StoredCredential, StoredVersion};
 
 /// What to change. None: leave as it is.
 #[derive(Default)]
@@ -44,7 +47,8 @@ impl Vault {
             if let Some(done) = self.done_before(scope, intent).await? {
                 return self.credential_of(scope, &done).await;
             }
-            let StoredCredential { credential: old, password } = found?;
+            let stored = found?;
+            let old = stored.credential.clone();
             check_etag(etag, &old.etag())?;
             changes.check_immutable(&old)?;
             let mut new = changes.apply(&old);
@@ -63,20 +67,27 @@ impl Vault {
                 "nothing to change".clone_into(&mut entry.detail);
                 Change::AuditOnly
             } else {
-                new.revision = old.revision + 1;
-                new.update_time = entry.time;
-                let password = match &changes.password {
-                    None => password,
+                let configured = StoredCredential { credential: new, ..stored };
+                let stored = match &changes.password {
+                    None => configured.touched(entry.time),
                     Some(password) => {
-                        new.version = old.version + 1;
-                        new.rotate_time = entry.time;
-                        entry.version_after = new.version;
-                        let place = place(scope, new.uid, Field::Password, new.version);
-                        self.sealer.seal(&place, password.as_text())?
+                        check_no_rotation(&old)?;
+                        let version = old.versions.next_number(old.version);
+                        entry.version_after = version;
+                        let place = place(scope, old.uid, Field::Password, version);
+                        let sealed = self.sealer.seal(&place, password.as_text())?;
+                        let version = StoredVersion { version, sealed };
+                        configured.activated(version, SignedDuration::ZERO, entry.time)?
                     }
                 };
-                let new = StoredCredential { credential: new.clone(), password };
-                Change::ReplaceCredential { expect: old.revision, new }
+                new = stored.credential.clone();
+                let new = Box::new(stored);
+                Change::ReplaceCredential {
+                    expect: old.revision,
+                    new,
+                    rotation: None,
+                    leaves_to: None,
+                }
             };
             match self.commit(scope, intent, (id, new.uid), change, entry).await? {
                 Committed::Now => return Ok(new),

@@ -1,17 +1,23 @@
 //! `VerifySipDigest`: a password does its work without being seen.
 
+use jiff::Timestamp;
+
+use super::get::active_version;
 use super::limits::whole_seconds;
 use super::{Error, Vault, place};
-use crate::access::{Scope, VerifySipDigest};
+use crate::access::{AccountScope, Scope, VerifySipDigest};
 use crate::credential::Credential;
-use crate::crypto::Field;
+use crate::crypto::{Field, Sealed};
 use crate::defect::{Defect, planted};
 use crate::digest::{Digest, Response, Source};
+use crate::name::CredentialName;
 use crate::secret::SecretText;
+use crate::store::{StoredCredential, VersionKey};
 use crate::telemetry::metrics::{DigestCheck, SecretVersion, VersionAge, digest_check};
+use crate::versions::State;
 
 impl Vault {
-    /// The credential whose active password made `response`, or None.
+    /// The credential of which a password that verifies made `response`, or None.
     ///
     /// An unknown username, a disabled credential and a wrong response look the same.
     ///
@@ -26,7 +32,7 @@ impl Vault {
         digest: &Digest,
         response: &Response,
         source: Option<&Source>,
-    ) -> Result<Option<Credential>, Error> {
+    ) -> Result<Option<Matched>, Error> {
         let bucket = self.failed_digests.bucket(scope.account().uid, digest, source);
         if let Some(wait) = bucket.and_then(|bucket| self.failed_digests.wait(bucket)) {
             return Err(Error::DigestLimited { retry_after: whole_seconds(wait) });
@@ -43,7 +49,7 @@ impl Vault {
         scope: &Scope<VerifySipDigest>,
         digest: &Digest,
         response: &Response,
-    ) -> Result<Option<Credential>, Error> {
+    ) -> Result<Option<Matched>, Error> {
         let found =
             self.store.credential_by_username(scope, &digest.realm, &digest.username).await?;
         let Some(stored) = found else {
@@ -51,22 +57,89 @@ impl Vault {
             digest_check(DigestCheck::Unknown, SecretVersion::None, VersionAge::None);
             return Ok(None);
         };
-        let credential = stored.credential;
-        let age = self.clock.now().duration_since(credential.rotate_time);
-        let age = VersionAge::of(age.as_secs());
-        let place = place(scope, credential.uid, Field::Password, credential.version);
-        let password = match self.sealer.open(&place, &stored.password) {
-            Err(_) if planted(Defect::TrustDamaged) => return Ok(Some(credential)),
-            opened => opened.inspect_err(|_| {
-                digest_check(DigestCheck::Damaged, SecretVersion::Active, age);
-            })?,
-        };
-        let outcome = match (digest.verify(&password, response), credential.enabled) {
-            (true, true) => DigestCheck::Valid,
-            (false, true) => DigestCheck::Wrong,
-            (_, false) => DigestCheck::Disabled,
-        };
+        let (now, credential) = (self.clock.now(), &stored.credential);
+        let age = VersionAge::of(now.duration_since(credential.rotate_time).as_secs());
+        let mut outcome = DigestCheck::Wrong;
+        for (version, sealed) in stored.verifying(now) {
+            let place = place(scope, credential.uid, Field::Password, version.number);
+            let password = match self.sealer.open(&place, sealed) {
+                Err(_) if planted(Defect::TrustDamaged) => {
+                    return Ok(Some(Matched::of(credential, version)));
+                }
+                opened => opened.inspect_err(|_| {
+                    digest_check(DigestCheck::Damaged, version.label(), age);
+                })?,
+            };
+            if !digest.verify(&password, response) {
+                continue;
+            }
+            if credential.enabled {
+                self.uses.success(version.key(scope, credential), credential, now);
+                digest_check(DigestCheck::Valid, version.label(), age);
+                return Ok(Some(Matched::of(credential, version)));
+            }
+            outcome = DigestCheck::Disabled;
+        }
+        if !credential.enabled {
+            outcome = DigestCheck::Disabled;
+        }
+        if outcome == DigestCheck::Wrong {
+            self.uses.failure(active_version(scope, credential), credential);
+        }
         digest_check(outcome, SecretVersion::Active, age);
-        Ok((outcome == DigestCheck::Valid).then_some(credential))
+        Ok(None)
+    }
+}
+
+/// What a right response was made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Matched {
+    /// The credential.
+    pub credential: CredentialName,
+    /// The version of its password.
+    pub version: u64,
+    /// What that version is; None: the active one.
+    pub state: Option<State>,
+}
+
+impl Matched {
+    fn of(credential: &Credential, version: Verifying) -> Self {
+        let Verifying { number, state } = version;
+        Self { credential: credential.name.clone(), version: number, state }
+    }
+}
+
+/// A version that verifies.
+#[derive(Debug, Clone, Copy)]
+struct Verifying {
+    number: u64,
+    /// None: the active one.
+    state: Option<State>,
+}
+
+impl Verifying {
+    fn label(self) -> SecretVersion {
+        match self.state {
+            None => SecretVersion::Active,
+            Some(State::Pending) => SecretVersion::Pending,
+            Some(State::Retiring { .. } | State::Destroyed { .. }) => SecretVersion::Retiring,
+        }
+    }
+
+    fn key(self, scope: &AccountScope, credential: &Credential) -> VersionKey {
+        VersionKey { version: self.number, ..active_version(scope, credential) }
+    }
+}
+
+impl StoredCredential {
+    /// The versions that verify at `now`: the active one first, which most phones have, then the newest.
+    fn verifying(&self, now: Timestamp) -> impl Iterator<Item = (Verifying, &Sealed)> {
+        let active = Verifying { number: self.credential.version, state: None };
+        let others = self.credential.versions.iter().rev().filter(move |it| it.verifies(now));
+        let others = others.filter_map(|it| {
+            let other = self.others.iter().find(|other| other.version == it.number)?;
+            Some((Verifying { number: it.number, state: Some(it.state) }, &other.sealed))
+        });
+        std::iter::once((active, &self.password)).chain(others)
     }
 }

@@ -98,7 +98,8 @@ impl CredentialService for Constant {
         _: Request<proto::CreateCredentialRequest>,
     ) -> Result<Response<proto::CreateCredentialResponse>, Status> {
         let (credential, issued) = answer();
-        Ok(Response::new(proto::CreateCredentialResponse { credential, issued }))
+        let answer = proto::CreateCredentialResponse { credential, issued, ..Default::default() };
+        Ok(Response::new(answer))
     }
 
     async fn rotate_credential(
@@ -106,7 +107,8 @@ impl CredentialService for Constant {
         _: Request<proto::RotateCredentialRequest>,
     ) -> Result<Response<proto::RotateCredentialResponse>, Status> {
         let (credential, issued) = answer();
-        Ok(Response::new(proto::RotateCredentialResponse { credential, issued }))
+        let answer = proto::RotateCredentialResponse { credential, issued, ..Default::default() };
+        Ok(Response::new(answer))
     }
 
     async fn get_credential(
@@ -127,6 +129,13 @@ impl CredentialService for Constant {
         &self,
         _: Request<proto::UpdateCredentialRequest>,
     ) -> Result<Response<proto::UpdateCredentialResponse>, Status> {
+        Err(Status::unimplemented("not compared"))
+    }
+
+    async fn list_versions(
+        &self,
+        _: Request<proto::ListVersionsRequest>,
+    ) -> Result<Response<proto::ListVersionsResponse>, Status> {
         Err(Status::unimplemented("not compared"))
     }
 

@@ -60,6 +60,7 @@ fn chain_of(account: &str) -> Chain {
         uid: Uid::ZERO,
         id: ResourceId::parse(account).unwrap(),
         disabled: false,
+        enrolled_keys_only: false,
         create_time: Timestamp::UNIX_EPOCH,
     })
 }

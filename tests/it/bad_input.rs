@@ -2,6 +2,7 @@
 
 mod access;
 mod providers;
+mod rotations;
 
 use std::collections::BTreeMap;
 
@@ -284,6 +285,7 @@ fn besides() -> Vec<Case> {
         "create_time",
         "etag",
         "rotate_time",
+        "last_success_time",
         "Enabled",
         "labels.site",
         "",
@@ -504,6 +506,7 @@ async fn every_bad_input_has_its_answer_and_changes_nothing() {
         credentials(),
         access::cases(),
         providers::cases(),
+        rotations::cases(),
         besides(),
         lists(),
         digests(),

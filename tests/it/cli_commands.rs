@@ -10,18 +10,31 @@ use prost_reflect::DescriptorPool;
 use crate::operations::http::metrics;
 use crate::operations::{LISTENS, until_ready, whole};
 use crate::providers::{SID, TOKEN, TOKEN_2};
-use crate::support::cli::Ran;
+use crate::support::cli::{Ran, words as words_of};
 use crate::support::fakes::twilio::FakeTwilio;
 use crate::support::process::{Process, credvault, run};
 
 /// Each RPC and a command that calls it, in an order in which each finds what it needs. `TOKEN_ID` is that of the
-/// token made last. What stands behind `<` goes to standard input.
+/// token made last, `ROTATION` the newest rotation as listed, `PASSWORD` what was printed last before that. What stands
+/// behind `<` goes to standard input.
 const COMMANDS: &[(&str, &str)] = &[
     ("CreateCredential", "credentials create desk-1 --username desk-1 --realm sip.test"),
     ("GetCredential", "credentials get desk-1"),
     ("ListCredentials", "credentials list"),
     ("UpdateCredential", "credentials update desk-1 --description desk"),
-    ("RotateCredential", "credentials rotate desk-1"),
+    ("RotateCredential", "credentials rotate desk-1 --require-confirmation --overlap 1h"),
+    ("ListRotations", "rotations list --state holding"),
+    ("GetRotation", "rotations show ROTATION"),
+    ("CancelRotation", "rotations cancel ROTATION"),
+    ("RotateCredential", "credentials rotate desk-1 --require-confirmation"),
+    ("ListRotations", "rotations list desk-1"),
+    ("ConfirmRotation", "rotations confirm credentials/ROTATION --password-file - < PASSWORD"),
+    ("ListVersions", "credentials versions desk-1"),
+    ("CreateRecipientKey", "recipient-keys create ops --generate ops.key"),
+    ("ListRecipientKeys", "recipient-keys list"),
+    ("RevokeRecipientKey", "recipient-keys revoke ops"),
+    ("UpdateDeliveryPolicy", "delivery-policy set --enrolled-keys-only true"),
+    ("GetDeliveryPolicy", "delivery-policy get"),
     (
         "VerifySipDigest",
         "credentials verify-digest --username desk-1 --realm sip.test --method REGISTER --uri sip:sip.test \
@@ -79,9 +92,10 @@ async fn every_rpc_has_a_command_that_calls_it_once() {
         let all = metrics.value("grpc_server_handled_total", &[("grpc_type", "unary")]);
         (whole(metrics.value("grpc_server_handled_total", &labels)), whole(all))
     };
-    let mut token_id = String::new();
+    let (mut token_id, mut rotation, mut password) = <(String, String, String)>::default();
     for (method, words) in COMMANDS {
         let words = words.replace("TOKEN_ID", &token_id).replace("SID", SID);
+        let words = words.replace("ROTATION", &rotation);
         let (words, input) = words.split_once(" < ").unwrap_or((&words, ""));
         let input = match input {
             "TOKEN_2" => {
@@ -89,6 +103,7 @@ async fn every_rpc_has_a_command_that_calls_it_once() {
                 TOKEN_2
             }
             "TOKEN" => TOKEN,
+            "PASSWORD" => &password,
             none => none,
         };
         let before = calls(method).await;
@@ -99,8 +114,17 @@ async fn every_rpc_has_a_command_that_calls_it_once() {
         let expected = i32::from(*method == "VerifySipDigest");
         ran.says(expected, &[]);
         assert_eq!(calls(method).await, (before.0 + 1, before.1 + 1), "{method}: {words}: {ran:?}");
-        if *method == "CreateApiToken" {
-            ran.out.split('_').nth(1).unwrap().clone_into(&mut token_id);
+        match *method {
+            "CreateApiToken" => ran.out.split('_').nth(1).unwrap().clone_into(&mut token_id),
+            "RotateCredential" => password = ran.out,
+            "ListRotations" => {
+                ran.out
+                    .lines()
+                    .nth(1)
+                    .map_or("", |line| words_of(line)[0])
+                    .clone_into(&mut rotation);
+            }
+            _ => {}
         }
     }
     drop(dev);
@@ -138,11 +162,12 @@ fn every_command_explains_itself_and_is_in_the_scripts_for_shells() {
     let mut leaves = 0;
     for command in listed(&top) {
         let told = help(&[command]);
-        assert!(bash.contains(&format!("credvault__subcmd__{command}")), "{command}");
+        let in_bash = format!("credvault__subcmd__{}", command.replace('-', "__subcmd__"));
+        assert!(bash.contains(&in_bash), "{command}");
         for leaf in listed(&told) {
             let told = help(&[command, leaf]);
             assert!(told.contains("--token-file") && told.contains("--profile"), "{told}");
-            let case = format!("credvault__subcmd__{command},{leaf})");
+            let case = format!("{in_bash},{leaf})");
             assert!(bash.contains(&case), "{case}");
             leaves += 1;
         }

@@ -138,3 +138,17 @@ async fn an_import_shows_a_bar_and_takes_it_away() {
     );
     assert!(!shown.contains(" after "), "no lines where there is a bar: {shown:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_shows_what_it_waits_for_and_takes_it_away() {
+    let vault = TestVault::start().await;
+    let token = vault.token("acme", &[Role::AccountAdmin]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let create = "credentials create desk-1 --username desk-1 --realm sip.test";
+    Terminal::open(in_terminal(&vault, &token, dir.path(), create)).until("");
+    let shown = Terminal::open(in_terminal(&vault, &token, dir.path(), "rotate desk-1")).until("");
+    let parts: Vec<&str> = shown.split("\r\u{1b}[2K").collect();
+    assert_eq!(parts[..2], ["rotating desk-1 …", parts[1]], "{shown:?}");
+    assert!(parts[1].trim_end().ends_with("confirming desk-1 …"), "{shown:?}");
+    assert!(parts[2].contains("version 2, confirmed"), "{shown:?}");
+}

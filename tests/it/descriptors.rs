@@ -13,11 +13,12 @@ use protox::file::{
 
 const GOLDEN: &str = "tests/it/descriptors.golden";
 
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "credvault.v1.AccessService",
     "credvault.v1.AuditService",
     "credvault.v1.CredentialService",
     "credvault.v1.ProviderService",
+    "credvault.v1.RotationService",
     "credvault.v1.UseService",
 ];
 
@@ -29,6 +30,10 @@ const NEW_TOKEN: &str = "credvault.v1.CreateApiTokenResponse";
 /// The only two answers that may hold an [`ISSUED_SECRET`].
 const ISSUING: [&str; 2] =
     ["credvault.v1.CreateCredentialResponse", "credvault.v1.RotateCredentialResponse"];
+
+/// What only its recipient opens, and the only answers that may hold it.
+const SEALED_SECRET: &str = "credvault.v1.SealedSecret";
+const DELIVERING: [&str; 3] = [ISSUING[0], ISSUING[1], "credvault.v1.GetRotationResponse"];
 
 /// Messages that can hold anything, so that nobody can say what leaves in them.
 const UNTYPED: [&str; 4] = [
@@ -124,6 +129,23 @@ mod planted {
             "message ListCredentialsResponse { repeated IssuedSecret issued = 7;",
         );
         reports(&contract, &["ListCredentialsResponse.issued lets an IssuedSecret out"]);
+    }
+
+    #[test]
+    fn planted_sealed_secret_in_another_answer_is_reported() {
+        let contract = changed(
+            "rotation_service.proto",
+            "message ListRotationsResponse {",
+            "message ListRotationsResponse { repeated SealedSecret sealed = 7;
+                bytes other = 8 [(sensitivity) = SENSITIVITY_SEALED];",
+        );
+        reports(
+            &contract,
+            &[
+                "ListRotationsResponse.sealed lets a SealedSecret out",
+                "ListRotationsResponse.other is SEALED outside of SealedSecret",
+            ],
+        );
     }
 
     #[test]
@@ -243,6 +265,9 @@ fn problems(contract: &DescriptorPool) -> Vec<String> {
                 let name = field.full_name();
                 walk.report(format!("{name} is SECRET_OUT_ONCE outside of IssuedSecret"));
             }
+            if sensitivity(&field) == "SEALED" && message.full_name() != SEALED_SECRET {
+                walk.report(format!("{} is SEALED outside of SealedSecret", field.full_name()));
+            }
         }
     }
     walk.problems.into_iter().collect()
@@ -283,10 +308,12 @@ impl Walk {
             "SECRET_IN" => self.report(format!("{name} is SECRET_IN in an answer")),
             _ => {}
         }
-        if message_of(field).is_some_and(|message| message.full_name() == ISSUED_SECRET)
-            && !ISSUING.contains(&answer.full_name())
-        {
+        let holds = |name| message_of(field).is_some_and(|message| message.full_name() == name);
+        if holds(ISSUED_SECRET) && !ISSUING.contains(&answer.full_name()) {
             self.report(format!("{}.{path} lets an IssuedSecret out", answer.full_name()));
+        }
+        if holds(SEALED_SECRET) && !DELIVERING.contains(&answer.full_name()) {
+            self.report(format!("{}.{path} lets a SealedSecret out", answer.full_name()));
         }
     }
 

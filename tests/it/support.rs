@@ -25,6 +25,7 @@ use credvault::grpc::proto::access_service_client::AccessServiceClient;
 use credvault::grpc::proto::audit_service_client::AuditServiceClient;
 use credvault::grpc::proto::credential_service_client::CredentialServiceClient;
 use credvault::grpc::proto::provider_service_client::ProviderServiceClient;
+use credvault::grpc::proto::rotation_service_client::RotationServiceClient;
 use credvault::grpc::proto::use_service_client::UseServiceClient;
 use credvault::name::{OwnerName, ResourceId};
 use credvault::server::{self, Operations, Purpose, StopSignal};
@@ -63,6 +64,7 @@ pub(crate) type Wire = InterceptedService<Channel, Bearer>;
 pub(crate) struct Clients {
     pub(crate) credentials: CredentialServiceClient<Wire>,
     pub(crate) providers: ProviderServiceClient<Wire>,
+    pub(crate) rotations: RotationServiceClient<Wire>,
     pub(crate) uses: UseServiceClient<Wire>,
     pub(crate) audit: AuditServiceClient<Wire>,
     pub(crate) access: AccessServiceClient<Wire>,
@@ -74,6 +76,7 @@ impl Clients {
         Self {
             credentials: CredentialServiceClient::new(wire.clone()),
             providers: ProviderServiceClient::new(wire.clone()),
+            rotations: RotationServiceClient::new(wire.clone()),
             uses: UseServiceClient::new(wire.clone()),
             audit: AuditServiceClient::new(wire.clone()),
             access: AccessServiceClient::new(wire),

@@ -1,6 +1,5 @@
 //! `credvault providers verify`: asks carriers, once or again and again.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anstyle::Style;
@@ -12,7 +11,7 @@ use super::{
     checks, client, id, mark, status, status_span, watch,
 };
 use crate::cli::client::Output;
-use crate::cli::terminal::{Line, Span, harmless, harmless_json, is_watched};
+use crate::cli::terminal::{Line, Progress, Span, harmless, harmless_json};
 use crate::cli::{NOT_ASKED, note, report, say};
 use crate::clock::Clock;
 use crate::grpc::client::time;
@@ -184,29 +183,4 @@ pub(super) fn print(provider: &Provider, clock: &dyn Clock) -> anyhow::Result<()
         ));
     }
     Ok(())
-}
-
-/// A line beside the answer while a person waits; gone when dropped.
-pub(super) struct Progress {
-    shown: bool,
-}
-
-impl Progress {
-    pub(super) fn show(text: &str) -> Self {
-        let shown = is_watched();
-        if shown {
-            let mut to = std::io::stderr();
-            write!(to, "{} …", harmless(text)).and_then(|()| to.flush()).ok();
-        }
-        Self { shown }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown {
-            // To the line's beginning, and erase it.
-            write!(std::io::stderr(), "\r\u{1b}[2K").ok();
-        }
-    }
 }

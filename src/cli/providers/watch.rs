@@ -8,14 +8,14 @@ use std::io::{self, Write as _};
 use anstyle::Style;
 use jiff::{SignedDuration, Timestamp};
 
-use super::verify::{Progress, to_json, verify};
+use super::verify::{to_json, verify};
 use super::{
     CallError, CheckStatus, Connection, Line, Provider, Span, VerificationCheck, cells, check_word,
     checks, id, remarks, status, status_word, table,
 };
 use crate::cli::Signals;
 use crate::cli::client::{Output, told};
-use crate::cli::terminal::size;
+use crate::cli::terminal::{Progress, size};
 use crate::clock::Clock;
 use crate::server::StopSignal as _;
 

@@ -1,14 +1,24 @@
 //! Credentials on the wire, and the one place where a secret leaves.
 
+use jiff::Timestamp;
+
+use super::rotation::{overlap, recipient, sealed_to_wire};
 use super::{Mask, chosen_id, field, timestamp};
 use crate::credential::{Credential, CredentialFilter, Description, Labels, Realm, Username};
 use crate::grpc::proto;
-use crate::name::Invalid;
+use crate::name::{Invalid, ResourceId};
 use crate::secret::{Password, PasswordLength};
-use crate::vault::{CredentialChanges, Error, Issued, NewCredential, NewPassword};
+use crate::vault::{
+    CredentialChanges, Error, Issued, NewCredential, NewPassword, NewRotation, Outgoing,
+    VersionView,
+};
+use crate::versions::State;
 
 /// The configuration. There is no field for a secret to be in.
-pub(in crate::grpc) fn to_wire(credential: Credential) -> proto::Credential {
+pub(in crate::grpc) fn to_wire(
+    credential: Credential,
+    last_success_time: Option<Timestamp>,
+) -> proto::Credential {
     let etag = credential.etag().to_string();
     proto::Credential {
         name: credential.name.to_string(),
@@ -22,12 +32,53 @@ pub(in crate::grpc) fn to_wire(credential: Credential) -> proto::Credential {
         update_time: Some(timestamp(credential.update_time)),
         rotate_time: Some(timestamp(credential.rotate_time)),
         etag,
+        last_success_time: last_success_time.map(timestamp),
+    }
+}
+
+/// What a version is; None: the active one.
+pub(in crate::grpc) fn version_state(state: Option<State>) -> proto::VersionState {
+    match state {
+        None => proto::VersionState::Active,
+        Some(State::Pending) => proto::VersionState::Pending,
+        Some(State::Retiring { .. }) => proto::VersionState::Retiring,
+        Some(State::Destroyed { .. }) => proto::VersionState::Destroyed,
+    }
+}
+
+/// A version, without the password.
+pub(in crate::grpc) fn version_to_wire(view: VersionView) -> proto::CredentialVersion {
+    let (retire_time, destroy_time) = match view.state {
+        Some(State::Retiring { until }) => (Some(timestamp(until)), None),
+        Some(State::Destroyed { time }) => (None, Some(timestamp(time))),
+        Some(State::Pending) | None => (None, None),
+    };
+    proto::CredentialVersion {
+        version: super::count(view.version),
+        state: version_state(view.state).into(),
+        create_time: Some(timestamp(view.create_time)),
+        retire_time,
+        destroy_time,
+        last_success_time: view.uses.last_success_time.map(timestamp),
+        success_count: super::count(view.uses.successes),
+        failure_count: super::count(view.uses.failures),
+    }
+}
+
+/// What an answer carries of a generated secret: one of the two, or neither where there is none.
+pub(in crate::grpc) fn secret_to_wire(
+    secret: Option<Outgoing>,
+) -> (Option<proto::IssuedSecret>, Option<proto::SealedSecret>) {
+    match secret {
+        None => (None, None),
+        Some(Outgoing::Issued(issued)) => (Some(issued_to_wire(issued)), None),
+        Some(Outgoing::Sealed(sealed)) => (None, Some(sealed_to_wire(sealed))),
     }
 }
 
 /// A secret leaves here and nowhere else; the conversion consumes it.
 #[expect(clippy::disallowed_methods, reason = "the one way out of an issued secret")]
-pub(in crate::grpc) fn issued_to_wire(issued: Issued) -> proto::IssuedSecret {
+fn issued_to_wire(issued: Issued) -> proto::IssuedSecret {
     let (password, version) = issued.into_parts();
     proto::IssuedSecret { password: password.expose().to_owned(), version: super::count(version) }
 }
@@ -35,6 +86,7 @@ pub(in crate::grpc) fn issued_to_wire(issued: Issued) -> proto::IssuedSecret {
 /// What to create.
 pub(in crate::grpc) fn new_credential(
     request: proto::CreateCredentialRequest,
+    account: &ResourceId,
 ) -> Result<NewCredential, Error> {
     let length = password_length(request.password_length)?;
     let password = match request.password {
@@ -42,8 +94,12 @@ pub(in crate::grpc) fn new_credential(
             let rule = Invalid("must be 0 when you bring a password");
             return Err(Error::field("password_length", rule));
         }
+        Some(_) if request.recipient.is_some() => {
+            let rule = Invalid("must be absent when you bring a password: nothing is sent");
+            return Err(Error::field("recipient", rule));
+        }
         Some(password) => NewPassword::Chosen(chosen_password(password)?),
-        None => NewPassword::Generated(length),
+        None => NewPassword::Generated(length, recipient(request.recipient, account)?),
     };
     let id = chosen_id("credential_id", &request.credential_id)?;
     let credential =
@@ -77,6 +133,7 @@ pub(in crate::grpc) fn changes(
             "update_time",
             "rotate_time",
             "etag",
+            "last_success_time",
         ],
     )?;
     let mut changes = CredentialChanges::default();
@@ -126,7 +183,20 @@ pub(in crate::grpc) fn filter(
     })
 }
 
-pub(in crate::grpc) fn password_length(length: u32) -> Result<PasswordLength, Error> {
+/// How to rotate.
+pub(in crate::grpc) fn new_rotation(
+    request: proto::RotateCredentialRequest,
+    account: &ResourceId,
+) -> Result<NewRotation, Error> {
+    Ok(NewRotation {
+        length: password_length(request.password_length)?,
+        overlap: overlap(request.overlap)?,
+        require_confirmation: request.require_confirmation,
+        recipient: recipient(request.recipient, account)?,
+    })
+}
+
+fn password_length(length: u32) -> Result<PasswordLength, Error> {
     PasswordLength::parse(length).map_err(|problem| Error::field("password_length", problem))
 }
 

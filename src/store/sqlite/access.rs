@@ -21,7 +21,8 @@ use crate::store::{Error, Page, StoredApiToken, Taken};
 type Written<T = ()> = std::result::Result<T, Error>;
 
 /// The columns that [`add_binding`] reads.
-const BINDING: &str = "a.uid, a.id, a.disabled, a.create_time, b.account, b.role";
+const BINDING: &str =
+    "a.uid, a.id, a.disabled, a.create_time, a.enrolled_keys_only, b.account, b.role";
 
 pub(super) fn api_token(connection: &Connection, id: &TokenId) -> Result<Option<StoredApiToken>> {
     let sql = format!(
@@ -36,8 +37,8 @@ pub(super) fn api_token(connection: &Connection, id: &TokenId) -> Result<Option<
     let mut rows = statement.query([id.to_string()])?;
     let (mut token, mut standing) = (None, Standing::default());
     while let Some(row) = rows.next()? {
-        token = Some((row.get(6)?, time(row, 7)?, optional_time(row, 8)?));
-        if row.get_ref(5)?.as_str_or_null()?.is_some() {
+        token = Some((row.get(7)?, time(row, 8)?, optional_time(row, 9)?));
+        if row.get_ref(6)?.as_str_or_null()?.is_some() {
             add_binding(&mut standing, row)?;
         }
     }
@@ -66,8 +67,8 @@ pub(super) fn standing(connection: &Connection, workload: &SpiffeId) -> Result<S
 
 /// Adds the binding of a row; rows of one account follow each other.
 fn add_binding(standing: &mut Standing, row: &Row<'_>) -> Result<()> {
-    let role = role(row.get_ref(5)?.as_str()?)?;
-    let owner = uid(row, 4)?;
+    let role = role(row.get_ref(6)?.as_str()?)?;
+    let owner = uid(row, 5)?;
     if owner == Uid::ZERO {
         standing.operator |= role == Role::Operator;
         return Ok(());
@@ -93,7 +94,8 @@ fn roles(row: &Row<'_>, column: usize) -> Result<Vec<Role>> {
 }
 
 pub(super) fn account(connection: &Connection, id: &ResourceId) -> Result<Option<Account>> {
-    let sql = "SELECT uid, id, disabled, create_time FROM account WHERE id = ?1";
+    let sql =
+        "SELECT uid, id, disabled, create_time, enrolled_keys_only FROM account WHERE id = ?1";
     one(connection, sql, [id.as_str()], |row| read::account(row, 0))
 }
 
@@ -102,14 +104,15 @@ pub(super) fn list_accounts(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page<Account>> {
-    let sql = "SELECT uid, id, disabled, create_time FROM account WHERE id > ?1 ORDER BY id";
+    let sql = "SELECT uid, id, disabled, create_time, enrolled_keys_only FROM account
+        WHERE id > ?1 ORDER BY id";
     page(connection, sql, [after.unwrap_or_default()], limit, |row| {
         Ok((read::account(row, 0)?, text_size(row, &[1])?))
     })
 }
 
 pub(super) fn token_owner(connection: &Connection, id: &TokenId) -> Result<Option<Owner>> {
-    let sql = "SELECT a.uid, a.id, a.disabled, a.create_time FROM api_token t
+    let sql = "SELECT a.uid, a.id, a.disabled, a.create_time, a.enrolled_keys_only FROM api_token t
         LEFT JOIN account a ON a.uid = t.account WHERE t.id = ?1";
     one(connection, sql, [id.to_string()], |row| match row.get_ref(0)? {
         ValueRef::Null => Ok(Owner::Vault),
@@ -212,8 +215,10 @@ pub(super) fn delete_account(
 fn delete_all(connection: &Connection, account: Uid) -> Written<String> {
     let last = read::last_link(connection, account)?;
     for sql in [
-        "DELETE FROM secret_version WHERE resource IN (SELECT uid FROM credential WHERE account = ?1
-            UNION ALL SELECT uid FROM provider WHERE account = ?1)",
+        "DELETE FROM secret_version WHERE account = ?1",
+        "DELETE FROM version_use WHERE account = ?1",
+        "DELETE FROM rotation WHERE account = ?1",
+        "DELETE FROM recipient_key WHERE account = ?1",
         "DELETE FROM provider_verification WHERE provider IN
             (SELECT uid FROM provider WHERE account = ?1)",
         "DELETE FROM credential WHERE account = ?1",

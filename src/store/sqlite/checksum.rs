@@ -47,6 +47,7 @@ mod tests {
     use super::*;
     use crate::credential::{Description, Labels, Realm, Username};
     use crate::name::{CredentialName, ResourceId};
+    use crate::versions::Versions;
 
     fn row() -> Credential {
         Credential {
@@ -65,6 +66,7 @@ mod tests {
             create_time: Timestamp::UNIX_EPOCH,
             update_time: Timestamp::UNIX_EPOCH,
             rotate_time: Timestamp::UNIX_EPOCH,
+            versions: Versions::default(),
         }
     }
 

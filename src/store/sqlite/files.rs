@@ -17,17 +17,15 @@ use crate::defect::{Defect, planted};
 use crate::store::{Identity, OpenError};
 
 /// One migration a file, applied in order and never changed once released.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("0001_foundation.sql"),
     include_str!("0002_verifications.sql"),
     include_str!("0003_access.sql"),
     include_str!("0004_lists.sql"),
     include_str!("0005_no_tombstones.sql"),
     include_str!("0006_checksums.sql"),
+    include_str!("0007_rotations.sql"),
 ];
-
-/// The schema from which on credentials have checksums.
-pub(super) const CHECKSUMS: i64 = 6;
 
 /// Below it, two connections in WAL mode can lose committed writes (sqlite.org/wal.html#walresetbug).
 const OLDEST_SQLITE: i32 = 3_051_003;

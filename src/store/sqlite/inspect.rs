@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::files::{self, Look};
-use super::{access, place, read};
+use super::{access, credentials, place, read};
 use crate::access::Owner;
 use crate::access::api_token::TokenMetadata;
 use crate::account::Account;
 use crate::audit::Linked;
 use crate::name::Uid;
 use crate::store::inspection::{Counts, Inspection, SecretKind, StoredSecret};
-use crate::store::{Error, Identity, OpenError, Page};
+use crate::store::{Error, Identity, OpenError, Page, StoredVersion};
 
 /// Items of one page: all pages are read.
 const PAGE: usize = 1_000;
@@ -38,6 +38,32 @@ impl Inspected {
         // Whether it can be read at all.
         read::identity(&connection).map_err(|source| files::damaged(&path, &source))?;
         Ok(Some(Self { path, connection, look }))
+    }
+
+    /// The secrets of every row of an account, or the name of the row's resource.
+    fn each_row(
+        &self,
+        account: &Account,
+        table: &str,
+        sql: &str,
+        each: &mut dyn FnMut(Result<StoredSecret, String>),
+        read: impl Fn(&Row<'_>) -> rusqlite::Result<Vec<StoredSecret>>,
+    ) -> Result<(), Error> {
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query(params![account.uid.as_bytes()])?;
+        while let Some(row) = rows.next()? {
+            let Ok(secrets) = read(row) else {
+                // The id may be what is damaged.
+                let id = row.get_ref(0).ok().and_then(|id| id.as_str().ok().map(str::to_owned));
+                let id = id.unwrap_or_else(|| "?".to_owned());
+                each(Err(format!("accounts/{}/{table}s/{id}", account.id)));
+                continue;
+            };
+            for secret in secrets {
+                each(Ok(secret));
+            }
+        }
+        Ok(())
     }
 
     fn rows<T>(
@@ -88,6 +114,7 @@ impl Inspection for Inspected {
         let count = |sql: &str| Ok::<_, Error>(u64::try_from(count(sql)?).unwrap_or_default());
         Ok(Counts {
             secrets: count("SELECT count(*) FROM credential")?
+                + count("SELECT count(*) FROM secret_version")?
                 + count("SELECT count(*) FROM provider")?,
             entries: count("SELECT count(*) FROM audit_entry")?,
         })
@@ -117,39 +144,30 @@ impl Inspection for Inspected {
         account: &Account,
         each: &mut dyn FnMut(Result<StoredSecret, String>),
     ) -> Result<(), Error> {
-        let checked = files::schema(&self.connection)? >= files::CHECKSUMS;
-        let credential = if checked { read::genuine_credential } else { read::stored_credential };
-        for (table, kind) in [("credential", SecretKind::Password), ("provider", SecretKind::Token)]
-        {
-            let sql = match kind {
-                SecretKind::Password => read::all_credentials(checked),
-                SecretKind::Token => read::all_providers(),
+        self.each_row(account, "credential", &credentials::all(), each, |row| {
+            let stored = credentials::genuine(&self.connection, row, account)?;
+            let it = stored.credential;
+            let active = StoredVersion { version: it.version, sealed: stored.password };
+            let secret = |StoredVersion { version, sealed }| StoredSecret {
+                name: it.name.to_string(),
+                resource: it.uid,
+                kind: SecretKind::Password,
+                version,
+                sealed,
             };
-            let mut statement = self.connection.prepare(&sql)?;
-            let mut rows = statement.query(params![account.uid.as_bytes()])?;
-            while let Some(row) = rows.next()? {
-                let secret = match kind {
-                    SecretKind::Password => credential(row, account).map(|stored| {
-                        let it = stored.credential;
-                        let (name, resource, version) = (it.name.to_string(), it.uid, it.version);
-                        StoredSecret { name, resource, kind, version, sealed: stored.password }
-                    }),
-                    SecretKind::Token => read::stored_provider(row, account).map(|stored| {
-                        let it = stored.provider;
-                        let (name, resource) = (it.name.to_string(), it.uid);
-                        let version = it.token_version;
-                        StoredSecret { name, resource, kind, version, sealed: stored.token }
-                    }),
-                };
-                each(secret.map_err(|_| {
-                    // The id may be what is damaged.
-                    let id = row.get_ref(0).ok().and_then(|id| id.as_str().ok().map(str::to_owned));
-                    let id = id.unwrap_or_else(|| "?".to_owned());
-                    format!("accounts/{}/{table}s/{id}", account.id)
-                }));
-            }
-        }
-        Ok(())
+            Ok(std::iter::once(active).chain(stored.others).map(secret).collect())
+        })?;
+        self.each_row(account, "provider", &read::all_providers(), each, |row| {
+            let stored = read::stored_provider(row, account)?;
+            let it = stored.provider;
+            Ok(vec![StoredSecret {
+                name: it.name.to_string(),
+                resource: it.uid,
+                kind: SecretKind::Token,
+                version: it.token_version,
+                sealed: stored.token,
+            }])
+        })
     }
 
     fn entries(&self, chain: Uid, after: u64) -> Result<Page<Linked>, Error> {

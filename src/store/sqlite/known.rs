@@ -63,10 +63,15 @@ pub(super) fn concerns_callers(change: &Change) -> bool {
         | Change::CreateApiToken { .. }
         | Change::RevokeApiToken { .. }
         | Change::SetRoleBinding { .. }
-        | Change::DeleteRoleBinding { .. } => true,
+        | Change::DeleteRoleBinding { .. }
+        | Change::SetDeliveryPolicy { .. } => true,
         Change::AuditOnly
-        | Change::CreateCredential(_)
+        | Change::CreateRecipientKey(_)
+        | Change::RevokeRecipientKey { .. }
+        | Change::CreateCredential { .. }
         | Change::ReplaceCredential { .. }
+        | Change::ReplaceRotation(_)
+        | Change::CountUses(_)
         | Change::DeleteCredential(_)
         | Change::CreateProvider(_)
         | Change::ReplaceProvider { .. }

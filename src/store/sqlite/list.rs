@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, ToSql};
 
-use super::read::{CREDENTIAL, LOOKED_AT, Result, credential_row, json, search, text_size};
+use super::credentials::{COLUMNS, credential_row};
+use super::read::{LOOKED_AT, Result, json, search, text_size};
 use crate::account::Account;
 use crate::credential::{Credential, CredentialFilter};
 use crate::store::Page;
@@ -32,7 +33,7 @@ fn page(
     bounds: (usize, usize),
 ) -> Result<Page<Credential>> {
     let (source, texts) = source(filter, after);
-    let sql = format!("SELECT {CREDENTIAL} FROM credential {source}");
+    let sql = format!("SELECT {COLUMNS} FROM credential {source}");
     let position =
         |row: &Row<'_>| Ok(filter.position(row.get_ref(2)?.as_str()?, row.get_ref(0)?.as_str()?));
     search(connection, &sql, &*arguments(account, &texts), bounds, position, |row| {
@@ -145,12 +146,12 @@ mod tests {
         migrate(&mut connection, 0).unwrap();
         connection
             .execute_batch(
-                "INSERT INTO account VALUES (zeroblob(16), 'own', 0, 0), (x'01', 'other', 0, 0);
+                "INSERT INTO account VALUES (zeroblob(16), 'own', 0, 0, 0), (x'01', 'other', 0, 0, 0);
                  WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 299)
                  INSERT INTO credential SELECT uid, format('id-%03d', n * 7 % 300), randomblob(16),
                     format('%s-%d', iif(n % 40 = 0, 'rare', 'user'), n / 2), 'realm-' || (n % 3), n % 50 <> 0, '',
                     iif(n % 60 = 0, '{\"site\":\"b\",\"team\":\"x\"}', '{\"site\":\"a\"}'),
-                    1, 1, 0, 0, n, zeroblob(150), zeroblob(8)
+                    1, 1, 0, 0, n, zeroblob(150), zeroblob(8), '[]', NULL
                  FROM n, account;",
             )
             .unwrap();
@@ -158,6 +159,7 @@ mod tests {
             uid: Uid::ZERO,
             id: ResourceId::parse("own").unwrap(),
             disabled: false,
+            enrolled_keys_only: false,
             create_time: Timestamp::UNIX_EPOCH,
         };
         (connection, account)

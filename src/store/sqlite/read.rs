@@ -4,15 +4,13 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
-use super::checksum;
 use crate::access::AccountScope;
 use crate::account::Account;
 use crate::audit::{ACCEPT_CLOCK, Actor, Entry, Link, Linked};
-use crate::credential::{Credential, Description, Labels, Realm, Username};
 use crate::crypto::{Sealed, SealedRoot};
-use crate::name::{CredentialName, ProviderName, ResourceId, Uid};
+use crate::name::{ProviderName, ResourceId, Uid};
 use crate::provider::{DisplayName, Provider, ProviderFilter};
-use crate::store::{Done, Identity, OnceKey, Page, StoredCredential, StoredProvider};
+use crate::store::{Done, Identity, OnceKey, Page, StoredProvider};
 
 /// A page ends early at this size, so that an answer stays below 1 MiB.
 const PAGE_BYTES: usize = 768 * 1024;
@@ -33,84 +31,6 @@ pub(super) fn identity(connection: &Connection) -> Result<Identity> {
             create_time: time(row, 3)?,
         })
     })
-}
-
-/// The columns that [`credential_row`] and [`stored_credential`] read, for SQL that is put together at compile time.
-macro_rules! credential_columns {
-    () => {
-        "id, uid, username, realm, enabled, description, labels, version, revision,
-        create_time, update_time, rotate_time, sealed"
-    };
-}
-
-pub(super) const CREDENTIAL: &str = credential_columns!();
-
-pub(super) fn credential_row(row: &Row<'_>, account: &Account) -> Result<Credential> {
-    Ok(Credential {
-        name: CredentialName { account: account.id.clone(), id: resource_id(row, 0)? },
-        uid: uid(row, 1)?,
-        username: parsed(row, 2, Username::parse)?,
-        realm: parsed(row, 3, Realm::parse)?,
-        enabled: row.get(4)?,
-        description: parsed(row, 5, Description::parse)?,
-        labels: Labels::parse(json(row, 6)?).map_err(|error| wrong(6, error.0))?,
-        version: count(row, 7)?,
-        revision: count(row, 8)?,
-        create_time: time(row, 9)?,
-        update_time: time(row, 10)?,
-        rotate_time: time(row, 11)?,
-    })
-}
-
-pub(super) fn stored_credential(row: &Row<'_>, account: &Account) -> Result<StoredCredential> {
-    Ok(StoredCredential { credential: credential_row(row, account)?, password: sealed(row, 12)? })
-}
-
-pub(super) fn credential(
-    connection: &Connection,
-    scope: &AccountScope,
-    id: &ResourceId,
-) -> Result<Option<StoredCredential>> {
-    let sql = concat!(
-        "SELECT ",
-        credential_columns!(),
-        ", checksum FROM credential WHERE account = ?1 AND id = ?2"
-    );
-    let key = params![scope.account().uid.as_bytes(), id.as_str()];
-    one(connection, sql, key, |row| genuine_credential(row, scope.account()))
-}
-
-pub(super) fn credential_by_username(
-    connection: &Connection,
-    scope: &AccountScope,
-    realm: &Realm,
-    username: &Username,
-) -> Result<Option<StoredCredential>> {
-    let sql = concat!(
-        "SELECT ",
-        credential_columns!(),
-        ", checksum FROM credential WHERE account = ?1 AND realm = ?2 AND username = ?3"
-    );
-    let key = params![scope.account().uid.as_bytes(), realm.as_str(), username.as_str()];
-    one(connection, sql, key, |row| genuine_credential(row, scope.account()))
-}
-
-/// With a row or an index damaged, one user could pass for another: names are not part of what a ciphertext is bound
-/// to. SQLite takes some of them from the index, which is why all are held against its checksum.
-pub(super) fn genuine_credential(row: &Row<'_>, account: &Account) -> Result<StoredCredential> {
-    let stored = stored_credential(row, account)?;
-    let checksum = row.get_ref(13)?.as_blob()?;
-    if checksum == checksum::of(account.uid, &stored.credential) {
-        Ok(stored)
-    } else {
-        Err(wrong(13, "the checksum of what the row holds"))
-    }
-}
-
-/// For all of an account: rows for [`genuine_credential`], or for [`stored_credential`] where there are no checksums yet.
-pub(super) fn all_credentials(with_checksums: bool) -> String {
-    let checksum = if with_checksums { ", checksum" } else { "" };
-    format!("SELECT {CREDENTIAL}{checksum} FROM credential WHERE account = ?1")
 }
 
 /// For all of an account: rows for [`stored_provider`].
@@ -143,13 +63,14 @@ pub(super) fn stored_provider(row: &Row<'_>, account: &Account) -> Result<Stored
     Ok(StoredProvider { provider: provider_row(row, account)?, token: sealed(row, 11)? })
 }
 
-/// An account in four columns from `first` on.
+/// An account in five columns from `first` on.
 pub(super) fn account(row: &Row<'_>, first: usize) -> Result<Account> {
     Ok(Account {
         uid: uid(row, first)?,
         id: resource_id(row, first + 1)?,
         disabled: row.get(first + 2)?,
         create_time: time(row, first + 3)?,
+        enrolled_keys_only: row.get(first + 4)?,
     })
 }
 
@@ -355,11 +276,11 @@ pub(super) fn optional_time(row: &Row<'_>, column: usize) -> Result<Option<Times
     }
 }
 
-fn count(row: &Row<'_>, column: usize) -> Result<u64> {
+pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64> {
     u64::try_from(row.get::<_, i64>(column)?).map_err(|_| wrong(column, "a negative count"))
 }
 
-fn sealed(row: &Row<'_>, column: usize) -> Result<Sealed> {
+pub(super) fn sealed(row: &Row<'_>, column: usize) -> Result<Sealed> {
     Sealed::from_bytes(row.get(column)?).map_err(|_| wrong(column, "not a sealed record"))
 }
 

@@ -123,11 +123,11 @@ pub(super) fn providers_between(
     last: Uid,
     limit: usize,
 ) -> ReadResult<Page<(Account, ResourceId, Uid)>> {
-    let sql = "SELECT a.uid, a.id, a.disabled, a.create_time, p.id, p.uid
+    let sql = "SELECT a.uid, a.id, a.disabled, a.create_time, a.enrolled_keys_only, p.id, p.uid
          FROM provider AS p JOIN account AS a ON a.uid = p.account
          WHERE p.uid BETWEEN ?1 AND ?2 AND NOT a.disabled ORDER BY p.uid";
     read::page(connection, sql, params![first.as_bytes(), last.as_bytes()], limit, |row| {
-        let found = || Ok((read::account(row, 0)?, read::resource_id(row, 4)?, read::uid(row, 5)?));
+        let found = || Ok((read::account(row, 0)?, read::resource_id(row, 5)?, read::uid(row, 6)?));
         // One that cannot be read must not hold up those behind it.
         let found = found().inspect_err(|error: &rusqlite::Error| {
             tracing::error!(%error, "a provider cannot be read");

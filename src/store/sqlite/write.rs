@@ -9,11 +9,10 @@ use crate::credential::Credential;
 use crate::defect::{Defect, planted};
 use crate::name::{ResourceId, Uid};
 use crate::provider::Provider;
-use crate::store::{
-    Change, Done, Error, OnceKey, Record, StoredCredential, StoredProvider, Taken, Write,
-};
+use crate::store::change::Record;
+use crate::store::{Change, Done, Error, OnceKey, StoredProvider, StoredRotation, Taken, Write};
 
-use super::{access, checksum, read, verifications};
+use super::{access, credentials, read, rotations, verifications};
 
 /// The last links of the chains that a transaction has appended to, so that each is read once.
 #[derive(Default)]
@@ -34,7 +33,7 @@ pub(super) fn apply(
     }
     let actor = match &write.record {
         Record::Audit(entry) => entry.actor.principal.as_str(),
-        Record::History => "",
+        Record::History | Record::Counts => "",
     };
     let instead = change(connection, write.account, &write.change, (actor, now))?;
     if let Change::DeleteAccount(old) = &write.change {
@@ -45,7 +44,7 @@ pub(super) fn apply(
         (Record::Audit(entry), Some(detail)) => {
             append(connection, heads, &write.chain, &Entry { detail, ..Entry::clone(entry) })?;
         }
-        (Record::History, _) => {}
+        (Record::History | Record::Counts, _) => {}
     }
     write.once.as_ref().map_or(Ok(()), |(key, done)| remember(connection, key, done))
 }
@@ -59,15 +58,17 @@ fn still_open(connection: &Connection, write: &Write) -> Result<(), Error> {
     let (owner, chain) = (write.account, write.chain.uid());
     let further = (chain != owner).then_some(chain);
     for uid in [Some(owner), further].into_iter().flatten().filter(|uid| *uid != Uid::ZERO) {
-        let disabled: Option<bool> = connection
-            .prepare_cached("SELECT disabled FROM account WHERE uid = ?1")?
-            .query_row([uid.as_bytes()], |row| row.get(0))
+        let account: Option<(bool, bool)> = connection
+            .prepare_cached("SELECT disabled, enrolled_keys_only FROM account WHERE uid = ?1")?
+            .query_row([uid.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        match disabled {
+        match account {
             None => return Err(Error::Conflict),
             // What operators do to it stands in the vault's chain.
-            Some(true) if owner == chain => return Err(Error::Disabled),
-            Some(_) => {}
+            Some((true, _)) if owner == chain => return Err(Error::Disabled),
+            Some((_, enrolled_keys_only)) => {
+                rotations::may_leave(connection, uid, enrolled_keys_only, &write.change)?;
+            }
         }
     }
     Ok(())
@@ -108,13 +109,29 @@ fn change(
             .keeping_last_admin(connection, &[account], || {
                 access::delete_binding(connection, account, principal)
             }),
-        Change::CreateCredential(new) => insert_credential(connection, account, new),
-        Change::ReplaceCredential { expect, new } => {
-            replace_credential(connection, account, *expect, new)
+        Change::SetDeliveryPolicy { account, enrolled_keys_only } => {
+            rotations::set_delivery_policy(connection, *account, *enrolled_keys_only)
         }
+        Change::CreateRecipientKey(key) => {
+            rotations::create_recipient_key(connection, account, key)
+        }
+        Change::RevokeRecipientKey { id, time } => {
+            rotations::revoke_recipient_key(connection, account, id, *time)
+        }
+        Change::CreateCredential { new, rotation, .. } => {
+            credentials::create(connection, account, new)
+                .and_then(|()| store_rotation(connection, account, rotation.as_deref()))
+        }
+        Change::ReplaceCredential { expect, new, rotation, .. } => {
+            credentials::replace(connection, account, *expect, new)
+                .and_then(|()| store_rotation(connection, account, rotation.as_deref()))
+        }
+        Change::ReplaceRotation(rotation) => store_rotation(connection, account, Some(rotation)),
+        Change::CountUses(uses) => rotations::count_uses(connection, uses),
         Change::DeleteCredential(credential) => {
             let Credential { uid, name, revision, .. } = credential;
-            delete(connection, "credential", account, &name.id, *uid, *revision)
+            delete(connection, "credential", account, &name.id, *uid, *revision)?;
+            rotations::delete_of(connection, account, *uid)
         }
         Change::CreateProvider(new) => insert_provider(connection, account, new),
         Change::ReplaceProvider { expect, new } => {
@@ -134,68 +151,12 @@ fn change(
     made.map(|()| None)
 }
 
-fn insert_credential(
+fn store_rotation(
     connection: &Connection,
     account: Uid,
-    new: &StoredCredential,
+    rotation: Option<&StoredRotation>,
 ) -> Result<(), Error> {
-    let StoredCredential { credential, password } = new;
-    insert(
-        connection,
-        "INSERT INTO credential (account, id, uid, username, realm, enabled, description, labels, version,
-            revision, create_time, update_time, rotate_time, sealed, checksum)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-        params![
-            account.as_bytes(),
-            credential.name.id.as_str(),
-            credential.uid.as_bytes(),
-            credential.username.as_str(),
-            credential.realm.as_str(),
-            credential.enabled,
-            credential.description.as_str(),
-            json(credential.labels.as_map())?,
-            number(credential.version)?,
-            number(credential.revision)?,
-            credential.create_time.as_microsecond(),
-            credential.update_time.as_microsecond(),
-            credential.rotate_time.as_microsecond(),
-            password.as_bytes(),
-            checksum::of(account, credential),
-        ],
-    )
-}
-
-/// The version before is destroyed with it: nothing is left of its ciphertext, and the audit entry says what it was.
-fn replace_credential(
-    connection: &Connection,
-    account: Uid,
-    expect: u64,
-    new: &StoredCredential,
-) -> Result<(), Error> {
-    let StoredCredential { credential, password } = new;
-    let rows = execute(
-        connection,
-        "UPDATE credential SET enabled = ?5, description = ?6, labels = ?7, version = ?8, revision = ?9,
-            update_time = ?10, rotate_time = ?11, sealed = ?12
-         WHERE account = ?1 AND id = ?2 AND uid = ?3 AND revision = ?4",
-        params![
-            account.as_bytes(),
-            credential.name.id.as_str(),
-            credential.uid.as_bytes(),
-            number(expect)?,
-            credential.enabled,
-            credential.description.as_str(),
-            json(credential.labels.as_map())?,
-            number(credential.version)?,
-            number(credential.revision)?,
-            credential.update_time.as_microsecond(),
-            credential.rotate_time.as_microsecond(),
-            password.as_bytes(),
-        ],
-    )?;
-    exactly_one(rows)?;
-    let id = &credential.name.id;
-    read_back(connection, "credential", account, id, Some(credential.revision))
+    rotation.map_or(Ok(()), |rotation| rotations::store(connection, account, rotation))
 }
 
 fn insert_provider(
@@ -232,7 +193,7 @@ fn insert_provider(
     verifications::append_history(connection, provider)
 }
 
-/// The token before is destroyed with it, as in [`replace_credential`].
+/// The token before is destroyed with it: nothing is left of its ciphertext.
 fn replace_provider(
     connection: &Connection,
     account: Uid,
@@ -303,13 +264,12 @@ fn delete(
     )?;
     exactly_one(rows)?;
     read_back(connection, table, account, id, None)?;
-    execute(connection, "DELETE FROM secret_version WHERE resource = ?1", [uid.as_bytes()])
-        .map(drop)
+    credentials::destroy_others(connection, account, uid)
 }
 
 /// Whether a change is what a reader finds. With a key damaged, SQLite may find one row and overwrite
 /// another: the old secret would stay alive, and a stranger's would be gone.
-fn read_back(
+pub(super) fn read_back(
     connection: &Connection,
     table: &'static str,
     account: Uid,
@@ -412,7 +372,11 @@ pub(super) fn execute(
 }
 
 /// Inserts a resource: its primary key is the id, and only a credential has a further unique key.
-fn insert(connection: &Connection, sql: &str, arguments: impl Params) -> Result<(), Error> {
+pub(super) fn insert(
+    connection: &Connection,
+    sql: &str,
+    arguments: impl Params,
+) -> Result<(), Error> {
     let inserted = connection.prepare_cached(sql)?.execute(arguments);
     inserted.map(drop).map_err(|error| match error.sqlite_extended_error_code() {
         Some(rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY) => Error::Taken(Taken::Id),

@@ -112,6 +112,10 @@ values! {
     SecretVersion {
         /// The one in use.
         Active = "active",
+        /// Replaced, and still good for a while.
+        Retiring = "retiring",
+        /// The new one of a rotation that waits.
+        Pending = "pending",
         /// There is none.
         None = "none",
     }
@@ -186,7 +190,9 @@ impl SecretVersion {
     pub(super) fn ages(self) -> &'static [VersionAge] {
         use VersionAge::{None, Older, Under1Day, Under1Hour, Under10Minutes};
         match self {
-            Self::Active => &[Under10Minutes, Under1Hour, Under1Day, Older],
+            Self::Active | Self::Retiring | Self::Pending => {
+                &[Under10Minutes, Under1Hour, Under1Day, Older]
+            }
             Self::None => &[None],
         }
     }
@@ -196,6 +202,7 @@ impl SecretVersion {
         use DigestCheck::{Damaged, Disabled, Unknown, Valid, Wrong};
         match self {
             Self::Active => &[Valid, Wrong, Disabled, Damaged],
+            Self::Retiring | Self::Pending => &[Valid, Damaged],
             Self::None => &[Unknown],
         }
     }

@@ -14,8 +14,21 @@ const ABOUT_ACCOUNTS: [&str; 6] = [
 ];
 
 /// What a reader may: look at resources. Accounts, tokens, role bindings and the audit log are none of his.
-const LOOKS: [&str; 5] =
-    ["GetCredential", "ListCredentials", "GetProvider", "ListProviders", "ListVerifications"];
+const LOOKS: [&str; 10] = [
+    "GetCredential",
+    "ListCredentials",
+    "ListVersions",
+    "GetRotation",
+    "ListRotations",
+    "ListRecipientKeys",
+    "GetDeliveryPolicy",
+    "GetProvider",
+    "ListProviders",
+    "ListVerifications",
+];
+
+/// What a rotator may beyond that.
+const ROTATES: [&str; 3] = ["RotateCredential", "ConfirmRotation", "CancelRotation"];
 
 /// Who calls, as the vault should see it.
 pub(super) enum Who {
@@ -83,7 +96,7 @@ fn allows(role: &str, rpc: &Rpc) -> bool {
     let method = rpc.method.as_str();
     match role {
         "reader" => LOOKS.contains(&method),
-        "rotator" => allows("reader", rpc) || method == "RotateCredential",
+        "rotator" => allows("reader", rpc) || ROTATES.contains(&method),
         "token-writer" => {
             allows("reader", rpc) || method == "UpdateToken" || method == "VerifyProvider"
         }

@@ -1,13 +1,16 @@
 //! The RPCs of the contract, as its descriptors list them, and a call of each.
 
 use credvault::grpc::proto::{
-    CreateAccountRequest, CreateApiTokenRequest, CreateCredentialRequest, CreateProviderRequest,
-    Credential, DeleteAccountRequest, DeleteRoleBindingRequest, DisableAccountRequest,
+    CancelRotationRequest, ConfirmRotationRequest, CreateAccountRequest, CreateApiTokenRequest,
+    CreateCredentialRequest, CreateProviderRequest, CreateRecipientKeyRequest, Credential,
+    DeleteAccountRequest, DeleteRoleBindingRequest, DeliveryPolicy, DisableAccountRequest,
     EnableAccountRequest, GetAccountRequest, GetApiTokenRequest, GetCredentialRequest,
-    GetProviderRequest, ListAccountsRequest, ListApiTokensRequest, ListAuditEntriesRequest,
-    ListCredentialsRequest, ListProvidersRequest, ListRoleBindingsRequest,
-    ListVerificationsRequest, RevokeApiTokenRequest, SetRoleBindingRequest, VerifyProviderRequest,
-    VerifySipDigestRequest,
+    GetDeliveryPolicyRequest, GetProviderRequest, GetRotationRequest, ListAccountsRequest,
+    ListApiTokensRequest, ListAuditEntriesRequest, ListCredentialsRequest, ListProvidersRequest,
+    ListRecipientKeysRequest, ListRoleBindingsRequest, ListRotationsRequest,
+    ListVerificationsRequest, ListVersionsRequest, RevokeApiTokenRequest,
+    RevokeRecipientKeyRequest, SetRoleBindingRequest, UpdateDeliveryPolicyRequest,
+    VerifyProviderRequest, VerifySipDigestRequest,
 };
 use prost_types::FileDescriptorSet;
 
@@ -18,6 +21,9 @@ use crate::providers::{
 use crate::support::calls::Call;
 
 const NOT_FOUND: &str = "NotFound NOT_FOUND";
+
+/// No rotation has this id.
+const ROTATION: &str = "x00000000000000000000000000000000";
 
 /// One RPC.
 #[derive(Debug)]
@@ -96,6 +102,10 @@ pub(crate) fn row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
             request.etag = stale();
             (request.into(), mismatch)
         }
+        "ListVersions" => (ListVersionsRequest { parent: credential }.into(), "OK"),
+        "ListRotations" => {
+            (ListRotationsRequest { parent: credential, ..Default::default() }.into(), "OK")
+        }
         "VerifySipDigest" => {
             let request = VerifySipDigestRequest {
                 parent,
@@ -109,9 +119,51 @@ pub(crate) fn row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
             };
             (request.into(), "OK")
         }
-        _ => return accounts_row(method, owner).or_else(|| owners_row(method, owner)),
+        _ => {
+            return delivery_row(method, owner)
+                .or_else(|| accounts_row(method, owner))
+                .or_else(|| owners_row(method, owner));
+        }
     };
     Some(row)
+}
+
+/// The RPCs about how new secrets arrive.
+fn delivery_row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
+    let parent = owner.to_owned();
+    // Rotations have random names, so there is none of this one.
+    let rotation = rotation(owner);
+    let key = format!("{owner}/recipientKeys/edge");
+    let policy = format!("{owner}/deliveryPolicy");
+    let (reason, too_long) = long_reason();
+    let row: (Call, &str) = match method {
+        "GetRotation" => (GetRotationRequest { name: rotation }.into(), NOT_FOUND),
+        "ConfirmRotation" => {
+            let request = ConfirmRotationRequest { name: rotation, reason, ..Default::default() };
+            (request.into(), too_long)
+        }
+        "CancelRotation" => (CancelRotationRequest { name: rotation, reason }.into(), too_long),
+        "CreateRecipientKey" => (
+            CreateRecipientKeyRequest { parent, ..Default::default() }.into(),
+            "InvalidArgument INVALID_FIELD recipient_key",
+        ),
+        "ListRecipientKeys" => {
+            (ListRecipientKeysRequest { parent, ..Default::default() }.into(), "OK")
+        }
+        "RevokeRecipientKey" => (RevokeRecipientKeyRequest { name: key, reason }.into(), too_long),
+        "GetDeliveryPolicy" => (GetDeliveryPolicyRequest { name: policy }.into(), "OK"),
+        "UpdateDeliveryPolicy" => {
+            let delivery_policy =
+                Some(DeliveryPolicy { name: policy, enrolled_keys_only: Some(false) });
+            (UpdateDeliveryPolicyRequest { delivery_policy, reason }.into(), too_long)
+        }
+        _ => return None,
+    };
+    Some(row)
+}
+
+fn rotation(owner: &str) -> String {
+    format!("{owner}/credentials/desk/rotations/{ROTATION}")
 }
 
 /// A reason that is too long: whoever is told so is past the door, and nothing has changed.
@@ -180,9 +232,11 @@ pub(super) const LEAVES_AN_ENTRY: [&str; 1] = ["VerifyProvider"];
 /// What a refusal of a row says that it is about, and its audit entry.
 pub(super) fn resource(method: &str, owner: &str) -> String {
     let child = match method {
-        "GetCredential" | "UpdateCredential" | "RotateCredential" | "DeleteCredential" => {
-            "/credentials/desk".to_owned()
-        }
+        "GetCredential" | "UpdateCredential" | "RotateCredential" | "DeleteCredential"
+        | "ListVersions" | "ListRotations" => "/credentials/desk".to_owned(),
+        "GetRotation" | "ConfirmRotation" | "CancelRotation" => return rotation(owner),
+        "RevokeRecipientKey" => "/recipientKeys/edge".to_owned(),
+        "GetDeliveryPolicy" | "UpdateDeliveryPolicy" => "/deliveryPolicy".to_owned(),
         "GetProvider" | "UpdateProvider" | "UpdateToken" | "VerifyProvider"
         | "ListVerifications" | "DeleteProvider" => "/providers/main".to_owned(),
         "GetApiToken" | "RevokeApiToken" => format!("/apiTokens/{}", token_id(owner)),

@@ -2,6 +2,7 @@
 
 mod carriers;
 mod keys;
+mod sealed;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -155,6 +156,7 @@ impl Workload {
         self.providers().await?;
         self.keys().await?;
         self.other_carriers().await?;
+        self.sealed().await?;
         self.lists().await?;
         self.wrong_fields().await?;
         self.wrong_passwords().await?;

@@ -24,6 +24,7 @@ use credvault::store::{
     self, Change, Done, Identity, Location, OnceKey, OpenError, Page, Store, StoredCredential,
     StoredProvider, Write,
 };
+use credvault::versions::Versions;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
@@ -134,6 +135,7 @@ pub(crate) async fn add_account(store: &dyn Store, name: &str) -> Account {
         uid: Uid::from_bytes(random::bytes().unwrap()),
         id: id(name),
         disabled: false,
+        enrolled_keys_only: false,
         create_time: time("2026-01-02T00:00:00Z"),
     };
     let scope = LocalOperator::beside_the_store().scope::<CreateAccount>();
@@ -177,11 +179,21 @@ pub(crate) fn write(scope: &AccountScope, change: Change) -> Write {
 }
 
 pub(crate) fn create(scope: &AccountScope, new: &StoredCredential) -> Write {
-    write(scope, Change::CreateCredential(new.clone()))
+    write(scope, creation(new.clone()))
+}
+
+/// A new credential without a rotation.
+pub(crate) fn creation(new: StoredCredential) -> Change {
+    Change::CreateCredential { new: Box::new(new), rotation: None, leaves_to: None }
 }
 
 pub(crate) fn replace(scope: &AccountScope, expect: u64, new: &StoredCredential) -> Write {
-    write(scope, Change::ReplaceCredential { expect, new: new.clone() })
+    write(scope, replacement(expect, new.clone()))
+}
+
+/// A new state of a credential without a rotation.
+pub(crate) fn replacement(expect: u64, new: StoredCredential) -> Change {
+    Change::ReplaceCredential { expect, new: Box::new(new), rotation: None, leaves_to: None }
 }
 
 pub(crate) fn entry(method: &str) -> Entry {
@@ -248,8 +260,9 @@ pub(crate) fn credential(name: &str, user: &str, fill: u8) -> StoredCredential {
         create_time: created,
         update_time: created,
         rotate_time: created,
+        versions: Versions::default(),
     };
-    StoredCredential { credential, password: sealed(fill) }
+    StoredCredential { credential, password: sealed(fill), others: Vec::new() }
 }
 
 /// The state after a rotation.

@@ -11,9 +11,9 @@ use credvault::access::{Caller, Role};
 use credvault::audit::{Chain, Entry};
 use credvault::credential::{CredentialFilter, Description};
 use credvault::name::Uid;
-use credvault::provider::{CheckStatus, DisplayName, ProviderFilter, ProviderType, Status};
+use credvault::provider::{CheckStatus, ProviderFilter, ProviderType, Status};
 use credvault::store::{
-    self, Change, Error, Location, OnceKey, Store, StoredCredential, StoredProvider, Taken, Write,
+    self, Change, Error, Location, OnceKey, Store, StoredCredential, Taken, Write,
 };
 use futures_util::future::join_all;
 use jiff::SignedDuration;
@@ -23,15 +23,25 @@ use super::callers::{
     no_call_after_a_revocation_finds_the_token_good,
     what_callers_may_do_is_never_older_than_the_last_change,
 };
+use super::rotations::{
+    a_delivery_policy_is_known_to_the_next_call,
+    a_password_leaves_only_as_the_account_allows_it_by_then,
+    a_rotation_is_stored_with_its_credential_and_moves_by_its_revision,
+    recipient_keys_are_listed_by_id_and_end_once,
+    retirements_come_when_their_time_does_and_not_in_disabled_accounts,
+    rotations_are_listed_newest_first_and_those_that_are_over_are_forgotten,
+    uses_add_up_and_are_of_what_exists, versions_are_kept_with_their_credential_and_go_with_it,
+};
 use super::samples::{
-    Home, add_token, all_credentials, audit_scope, chain, chain_of, create, credential, entry, id,
-    ids, labels, next, provider, realm, replace, scope, time, username, verification, write,
+    Home, add_token, all_credentials, audit_scope, chain, chain_of, create, creation, credential,
+    entry, id, ids, labels, next, provider, realm, replace, replacement, scope, time, username,
+    verification, write,
 };
 use super::verifications::{
     a_new_token_or_trunk_takes_its_verification_along,
     a_verification_is_kept_only_for_the_token_it_is_of,
     a_verification_is_recorded_with_its_entry_or_without, a_verification_moves_nothing_but_forward,
-    providers_of_all_accounts_are_walked_through_by_uid,
+    providers_are_kept_like_credentials, providers_of_all_accounts_are_walked_through_by_uid,
     the_last_hundred_verifications_are_listed_newest_first,
 };
 
@@ -57,6 +67,14 @@ macro_rules! stores {
                 a_verification_is_recorded_with_its_entry_or_without;
                 a_new_token_or_trunk_takes_its_verification_along;
                 providers_of_all_accounts_are_walked_through_by_uid;
+                versions_are_kept_with_their_credential_and_go_with_it;
+                retirements_come_when_their_time_does_and_not_in_disabled_accounts;
+                a_rotation_is_stored_with_its_credential_and_moves_by_its_revision;
+                rotations_are_listed_newest_first_and_those_that_are_over_are_forgotten;
+                uses_add_up_and_are_of_what_exists;
+                recipient_keys_are_listed_by_id_and_end_once;
+                a_delivery_policy_is_known_to_the_next_call;
+                a_password_leaves_only_as_the_account_allows_it_by_then;
                 a_request_id_counts_once_until_it_expires;
                 each_chain_is_its_own_and_without_gaps;
                 a_write_that_fails_leaves_nothing;
@@ -255,50 +273,13 @@ async fn a_deletion_needs_the_revision_and_frees_the_names(home: &Home) {
     assert_eq!(store.credential(&acme, &id("desk")).await.unwrap().unwrap(), reborn);
 }
 
-async fn providers_are_kept_like_credentials(home: &Home) {
-    let store = home.create();
-    let (acme, other) = (scope(&*store, "acme").await, scope(&*store, "other").await);
-    let first = provider("twilio-eu", 1);
-    let create = |scope, new: &StoredProvider| write(scope, Change::CreateProvider(new.clone()));
-    store.commit(create(&acme, &first)).await.unwrap();
-    let store = home.reopen(store).await;
-    assert_eq!(store.provider(&acme, &id("twilio-eu")).await.unwrap().unwrap(), first);
-    assert!(store.provider(&other, &id("twilio-eu")).await.unwrap().is_none());
-    let taken = store.commit(create(&acme, &first)).await;
-    assert!(matches!(taken, Err(Error::Taken(Taken::Id))), "{taken:?}");
-    let mut elsewhere = provider("twilio-eu", 3);
-    elsewhere.provider.name.account = id("other");
-    store.commit(create(&other, &elsewhere)).await.unwrap();
-
-    let mut second = provider("twilio-eu", 2);
-    second.provider.uid = first.provider.uid;
-    second.provider.display_name = DisplayName::parse("Europe").unwrap();
-    (second.provider.revision, second.provider.token_version) = (2, 2);
-    let replace = |expect| {
-        let new = second.clone();
-        write(&acme, Change::ReplaceProvider { expect, new })
-    };
-    store.commit(replace(1)).await.unwrap();
-    let stale = store.commit(replace(1)).await;
-    assert!(matches!(stale, Err(Error::Conflict)), "{stale:?}");
-    assert_eq!(store.provider(&acme, &id("twilio-eu")).await.unwrap().unwrap(), second);
-
-    let delete =
-        |stored: &StoredProvider| write(&acme, Change::DeleteProvider(stored.provider.clone()));
-    let stale = store.commit(delete(&first)).await;
-    assert!(matches!(stale, Err(Error::Conflict)), "{stale:?}");
-    store.commit(delete(&second)).await.unwrap();
-    assert!(store.provider(&acme, &id("twilio-eu")).await.unwrap().is_none());
-    assert_eq!(store.provider(&other, &id("twilio-eu")).await.unwrap().unwrap(), elsewhere);
-}
-
 async fn a_request_id_counts_once_until_it_expires(home: &Home) {
     let store = home.create();
     let (acme, other) = (scope(&*store, "acme").await, scope(&*store, "other").await);
     let first = credential("desk", "alice", 1);
     let (key, done) = home.once(&acme, 1);
     let repeat = |new: &StoredCredential, key: &OnceKey| {
-        let change = Change::CreateCredential(new.clone());
+        let change = creation(new.clone());
         Write::new(&acme, change, entry("CreateCredential"), Some((key.clone(), done.clone())))
     };
     assert_eq!(store.done(&key).await.unwrap(), None);
@@ -327,7 +308,7 @@ async fn a_request_id_counts_once_until_it_expires(home: &Home) {
     home.clock.advance(SignedDuration::from_micros(1));
     assert_eq!(store.done(&key).await.unwrap(), None);
     let (_, later) = home.once(&acme, 1);
-    let change = Change::CreateCredential(second);
+    let change = creation(second);
     let again = Write::new(&acme, change, entry("x"), Some((key.clone(), later.clone())));
     store.commit(again).await.unwrap();
     assert_eq!(store.done(&key).await.unwrap(), Some(later), "it serves once more");
@@ -376,9 +357,9 @@ async fn a_write_that_fails_leaves_nothing(home: &Home) {
     let once = || Some((key.clone(), done.clone()));
     let new = next(&first, 2);
     let changes = [
-        Change::ReplaceCredential { expect: 8, new },
-        Change::CreateCredential(credential("desk", "bob", 3)),
-        Change::CreateCredential(credential("hall", "alice", 4)),
+        replacement(8, new),
+        creation(credential("desk", "bob", 3)),
+        creation(credential("hall", "alice", 4)),
         Change::DeleteCredential(credential("hall", "alice", 4).credential),
         // Fails when its change is made already.
         Change::DeleteRoleBinding {
@@ -406,7 +387,7 @@ async fn a_write_that_fails_leaves_nothing(home: &Home) {
     assert_eq!(admin.standing.memberships[0].roles, [Role::AccountAdmin]);
     assert!(after.iter().all(|linked| linked.entry.method != "Fails"));
 
-    let change = Change::CreateCredential(credential("hall", "bob", 3));
+    let change = creation(credential("hall", "bob", 3));
     store.commit(Write::new(&acme, change, entry("Succeeds"), once())).await.unwrap();
     assert_eq!(store.done(&key).await.unwrap(), Some(done));
 }

@@ -5,7 +5,7 @@ use credvault::audit::Entry;
 use credvault::name::Uid;
 use credvault::provider::twilio::{CredentialListSid, Trunk, TrunkSid};
 use credvault::provider::{CheckStatus, DisplayName, Kind, Provider, Status, Verification};
-use credvault::store::{Change, Error, Store, StoredProvider, Write};
+use credvault::store::{Change, Error, Store, StoredProvider, Taken, Write};
 use jiff::{SignedDuration, Timestamp};
 
 use super::samples::{
@@ -303,4 +303,41 @@ pub(super) async fn providers_of_all_accounts_are_walked_through_by_uid(home: &H
         let page = store.providers_between(&worker, uid(first), uid(last), limit).await.unwrap();
         assert_eq!((page.items, page.more), (expected[found].to_vec(), more), "{first} {last}");
     }
+}
+
+pub(super) async fn providers_are_kept_like_credentials(home: &Home) {
+    let store = home.create();
+    let (acme, other) = (scope(&*store, "acme").await, scope(&*store, "other").await);
+    let first = provider("twilio-eu", 1);
+    let create = |scope, new: &StoredProvider| write(scope, Change::CreateProvider(new.clone()));
+    store.commit(create(&acme, &first)).await.unwrap();
+    let store = home.reopen(store).await;
+    assert_eq!(store.provider(&acme, &id("twilio-eu")).await.unwrap().unwrap(), first);
+    assert!(store.provider(&other, &id("twilio-eu")).await.unwrap().is_none());
+    let taken = store.commit(create(&acme, &first)).await;
+    assert!(matches!(taken, Err(Error::Taken(Taken::Id))), "{taken:?}");
+    let mut elsewhere = provider("twilio-eu", 3);
+    elsewhere.provider.name.account = id("other");
+    store.commit(create(&other, &elsewhere)).await.unwrap();
+
+    let mut second = provider("twilio-eu", 2);
+    second.provider.uid = first.provider.uid;
+    second.provider.display_name = DisplayName::parse("Europe").unwrap();
+    (second.provider.revision, second.provider.token_version) = (2, 2);
+    let replace = |expect| {
+        let new = second.clone();
+        write(&acme, Change::ReplaceProvider { expect, new })
+    };
+    store.commit(replace(1)).await.unwrap();
+    let stale = store.commit(replace(1)).await;
+    assert!(matches!(stale, Err(Error::Conflict)), "{stale:?}");
+    assert_eq!(store.provider(&acme, &id("twilio-eu")).await.unwrap().unwrap(), second);
+
+    let delete =
+        |stored: &StoredProvider| write(&acme, Change::DeleteProvider(stored.provider.clone()));
+    let stale = store.commit(delete(&first)).await;
+    assert!(matches!(stale, Err(Error::Conflict)), "{stale:?}");
+    store.commit(delete(&second)).await.unwrap();
+    assert!(store.provider(&acme, &id("twilio-eu")).await.unwrap().is_none());
+    assert_eq!(store.provider(&other, &id("twilio-eu")).await.unwrap().unwrap(), elsewhere);
 }

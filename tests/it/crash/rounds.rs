@@ -68,7 +68,6 @@ impl fmt::Display for Report {
 
 /// A change that is asked for.
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "some thousand of them, and all of them short-lived")]
 pub(crate) enum Ask {
     Create(CreateCredentialRequest),
     Rotate(RotateCredentialRequest),

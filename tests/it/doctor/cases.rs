@@ -174,7 +174,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     bad(
         "a damaged page",
-        |world, _| zero_last_page(world),
+        |world, _| zero_page_of(world, "rotation_by_due_time"),
         "store",
         "SQLite finds it damaged",
         "restore a backup",
@@ -387,10 +387,13 @@ fn expires_in_days(world: &World, days: i64) {
 }
 
 /// A page of a table, and not of what says whose vault it is.
-fn zero_last_page(world: &World) {
+fn zero_page_of(world: &World, index: &str) {
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let database = rusqlite::Connection::open(world.database()).unwrap();
+    let page: i64 = database.query_row(sql, [index], |row| row.get(0)).unwrap();
+    drop(database);
     let file = fs::OpenOptions::new().write(true).open(world.database()).unwrap();
-    let end = file.metadata().unwrap().len();
-    file.write_all_at(&[0; 4096], end - 4096).unwrap();
+    file.write_all_at(&[0; 4096], u64::try_from(page - 1).unwrap() * 4096).unwrap();
 }
 
 /// TLS with a certificate, and a trust domain with an authority, that end in so many days.

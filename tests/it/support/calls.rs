@@ -57,6 +57,11 @@ calls! {
     UpdateCredential: credentials.update_credential(UpdateCredentialRequest);
     RotateCredential: credentials.rotate_credential(RotateCredentialRequest);
     DeleteCredential: credentials.delete_credential(DeleteCredentialRequest);
+    ListVersions: credentials.list_versions(ListVersionsRequest);
+    GetRotation: rotations.get_rotation(GetRotationRequest);
+    ListRotations: rotations.list_rotations(ListRotationsRequest);
+    ConfirmRotation: rotations.confirm_rotation(ConfirmRotationRequest);
+    CancelRotation: rotations.cancel_rotation(CancelRotationRequest);
     CreateProvider: providers.create_provider(CreateProviderRequest);
     GetProvider: providers.get_provider(GetProviderRequest);
     ListProviders: providers.list_providers(ListProvidersRequest);
@@ -77,6 +82,11 @@ calls! {
     GetApiToken: access.get_api_token(GetApiTokenRequest);
     ListApiTokens: access.list_api_tokens(ListApiTokensRequest);
     RevokeApiToken: access.revoke_api_token(RevokeApiTokenRequest);
+    CreateRecipientKey: access.create_recipient_key(CreateRecipientKeyRequest);
+    ListRecipientKeys: access.list_recipient_keys(ListRecipientKeysRequest);
+    RevokeRecipientKey: access.revoke_recipient_key(RevokeRecipientKeyRequest);
+    GetDeliveryPolicy: access.get_delivery_policy(GetDeliveryPolicyRequest);
+    UpdateDeliveryPolicy: access.update_delivery_policy(UpdateDeliveryPolicyRequest);
     SetRoleBinding: access.set_role_binding(SetRoleBindingRequest);
     ListRoleBindings: access.list_role_bindings(ListRoleBindingsRequest);
     DeleteRoleBinding: access.delete_role_binding(DeleteRoleBindingRequest);

@@ -60,3 +60,18 @@ pub(crate) fn alter(database: &std::path::Path, sql: &str) {
 fn values(row: &Row<'_>) -> rusqlite::Result<Vec<Value>> {
     (0..row.as_ref().column_count()).map(|column| row.get(column)).collect()
 }
+
+/// Takes back what 0007 changed.
+pub(crate) const BEFORE_ROTATIONS: &str = "
+    DROP TABLE rotation;
+    DROP TABLE recipient_key;
+    DROP TABLE version_use;
+    DROP TABLE secret_version;
+    CREATE TABLE secret_version (
+        resource BLOB NOT NULL, version INTEGER NOT NULL, state TEXT NOT NULL, sealed BLOB,
+        create_time INTEGER NOT NULL, retire_time INTEGER, destroy_time INTEGER,
+        PRIMARY KEY (resource, version)) STRICT, WITHOUT ROWID;
+    DROP INDEX credential_by_retirement;
+    ALTER TABLE credential DROP COLUMN retire_time;
+    ALTER TABLE credential DROP COLUMN versions;
+    ALTER TABLE account DROP COLUMN enrolled_keys_only;";

@@ -7,11 +7,12 @@ use credvault::access::Role;
 use tonic_types::StatusExt as _;
 
 use crate::credentials::{create_with, verifies};
-use crate::support::database::alter;
+use crate::support::database::{BEFORE_ROTATIONS, alter};
 use crate::support::{Clients, TestVault, channel};
 
-/// Takes back what 0006 changed, and then one letter of bobby's name in his row, and not in its index.
+/// Takes back what 0007 and 0006 changed, and then one letter of bobby's name in his row, and not in its index.
 fn as_before(database: &Path) {
+    alter(database, BEFORE_ROTATIONS);
     alter(database, "ALTER TABLE credential DROP COLUMN checksum; PRAGMA user_version = 5;");
     let mut bytes = fs::read(database).unwrap();
     let row = b"bobbysip.test";

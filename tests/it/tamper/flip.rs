@@ -25,10 +25,13 @@ use credvault::crypto::kek_source::{KekSource as _, KeyFile};
 use credvault::digest::{Algorithm, Digest, Method, Nonce, Response, Uri};
 use credvault::grpc::proto::{CreateCredentialRequest, Credential};
 use credvault::name::{OwnerName, ResourceId};
+use credvault::recipient::Recipient;
 use credvault::secret::PasswordLength;
 use credvault::store::{self, Location, Store};
-use credvault::vault::{CallLimits, Error, Intent, PageRequest, Vault};
-use jiff::Timestamp;
+use credvault::vault::{
+    CallLimits, Error, Intent, Matched, NewRotation, Outgoing, PageRequest, Vault,
+};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::support::random::Rng;
 use crate::support::{TestVault, exposed, md5_response};
@@ -217,9 +220,17 @@ async fn call_everything(vault: &Vault, image: &Image, mapped: bool) -> Result<O
     // A new password is the user's own from then on, and the old one is nobody's.
     let first = ResourceId::parse(USERS[0]).unwrap();
     let intent = Intent::default();
-    let length = PasswordLength::parse(0).unwrap();
-    match vault.rotate_credential(&rotate, &first, None, length, &intent).await {
-        Ok((_, issued)) => {
+    let how = NewRotation {
+        length: PasswordLength::parse(0).unwrap(),
+        overlap: SignedDuration::ZERO,
+        require_confirmation: false,
+        recipient: Recipient::Caller,
+    };
+    match vault.rotate_credential(&rotate, &first, None, how, &intent).await {
+        Ok(made) => {
+            let Some(Outgoing::Issued(issued)) = made.secret else {
+                return Err("no password was issued".to_owned());
+            };
             let password = exposed(&issued.into_parts().0);
             let claim = Claim::new(USERS[0], USERS[0], &password);
             let found =
@@ -238,17 +249,14 @@ async fn call_everything(vault: &Vault, image: &Image, mapped: bool) -> Result<O
 }
 
 /// What a verification says of the file.
-fn judge(
-    claim: &Claim,
-    found: Result<Option<credvault::credential::Credential>, Error>,
-) -> Result<Outcome, String> {
+fn judge(claim: &Claim, found: Result<Option<Matched>, Error>) -> Result<Outcome, String> {
     let Claim { user, owner, .. } = claim;
     match found {
         Ok(Some(_)) if user != owner => {
             Err(format!("WRONG SECRET: {user} was let in with the password of {owner}"))
         }
-        Ok(Some(credential)) if credential.name.id.as_str() != *user => {
-            Err(format!("WRONG SECRET: {user} was let in as {}", credential.name))
+        Ok(Some(matched)) if matched.credential.id.as_str() != *user => {
+            Err(format!("WRONG SECRET: {user} was let in as {}", matched.credential))
         }
         Ok(None) if user == owner => Ok(Outcome::Refused),
         Ok(_) => Ok(Outcome::Right),

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::{account, history, status};
 use crate::providers::{SID, TOKEN, TOKEN_2, create_provider, display_name};
-use crate::support::database::alter;
+use crate::support::database::{BEFORE_ROTATIONS, alter};
 use crate::support::{Clients, TestVault, channel};
 
 /// Takes back what 0006 to 0002 changed, and what the first version did not write.
@@ -40,7 +40,12 @@ async fn a_provider_of_the_first_version_is_verified_like_any_other() {
     let acme = vault.acme().await;
     let old = acme.create_provider(create_provider("main")).await.unwrap();
     let token = vault.token("acme", &[Role::AccountAdmin]).await;
-    let vault = vault.restart_after(|database| alter(database, AS_BEFORE)).await;
+    let vault = vault
+        .restart_after(|database| {
+            alter(database, BEFORE_ROTATIONS);
+            alter(database, AS_BEFORE);
+        })
+        .await;
     assert_eq!(vault.column::<i64>("SELECT count(*) FROM secret_version"), [0]);
     // A token of before opens what it opened, and belongs to its account.
     let acme = Clients::new(&channel(vault.address), &token);

@@ -1,0 +1,239 @@
+//! `credvault credentials create` and `rotate`: the commands that issue a password, each with one call.
+
+use std::path::PathBuf;
+
+use super::{
+    Change, Connection, NO_ACCOUNT, NOT_FOUND, Options, Output, Retry, harmless, label, note,
+    render, say, secrets,
+};
+use crate::cli::rotate::How;
+use crate::cli::rotations;
+use crate::grpc::client::{duration, time};
+use crate::grpc::proto::recipient::Key;
+use crate::grpc::proto::{
+    CreateCredentialRequest, Credential, IssuedSecret, Recipient, RotateCredentialRequest,
+    Rotation, SealedSecret,
+};
+
+/// Whom the password is for.
+#[derive(Debug, clap::Args)]
+struct For {
+    /// Have it sealed for this enrolled key, by its id or whole name: `credvault open` opens what is then printed
+    #[arg(long, value_name = "KEY")]
+    recipient_key: Option<String>,
+}
+
+impl For {
+    fn recipient(self, connection: &Connection) -> anyhow::Result<Option<Recipient>> {
+        let name = self.recipient_key.map(|key| connection.name("recipientKeys", &key));
+        let key = name.transpose()?.map(Key::RecipientKey);
+        Ok(key.map(|key| Recipient { key: Some(key) }))
+    }
+}
+
+/// Create a credential and print its password, this once
+///
+/// Standard output is the password alone, and what it is for goes to standard error. A password of your own is never
+/// printed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  credvault credentials create desk-1 --username desk-1 --realm sip.example.com
+  credvault credentials create desk-1 --username desk-1 --realm sip.example.com --out desk-1.password
+  credvault credentials create desk-1 --username desk-1 --realm sip.example.com --recipient-key ops > sealed.json
+  pass show desk-1 | credvault credentials create desk-1 --username desk-1 --realm sip.example.com --password-file -")]
+pub(super) struct CreateArgs {
+    /// Its id, such as desk-1 [default: the vault makes one]
+    #[arg(value_name = "ID", default_value = "", hide_default_value = true)]
+    id: String,
+    /// The user part of its SIP address
+    #[arg(long, value_name = "NAME")]
+    username: String,
+    /// The SIP realm, such as sip.example.com
+    #[arg(long, value_name = "REALM")]
+    realm: String,
+    /// What it is, in words for people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// A label; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// A password of your own: in a file that only you may read; or -, to pipe it in or be asked for it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_length", "out", "recipient_key"])]
+    password_file: Option<PathBuf>,
+    /// How long the generated password is, 16 to 64 [default: 24]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    password_length: u32,
+    #[command(flatten)]
+    recipient: For,
+    #[command(flatten)]
+    out: secrets::Out,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    retry: Retry,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Give a credential a new password and print it, this once; the old one ends at once, or as the options say
+///
+/// One call and no more: an answer that is lost takes the password with it, unless --recipient-key had it sealed.
+/// `credvault rotate` is the safe way, which tries again and confirms.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  credvault credentials rotate desk-1 --reason weekly
+  credvault credentials rotate desk-1 --out desk-1.password --overlap 1h       the old one works for an hour more
+  credvault credentials rotate desk-1 --require-confirmation                   it works until you confirm
+  credvault credentials rotate desk-1 --recipient-key ops > sealed.json        for who holds the key of ops
+  credvault open sealed.json --key-file ops.key
+In a script, a --request-id makes it safe to repeat after an answer that was lost.")]
+pub(super) struct RotateArgs {
+    /// Its id, or whole name
+    credential: String,
+    #[command(flatten)]
+    how: How,
+    #[command(flatten)]
+    recipient: For,
+    #[command(flatten)]
+    out: secrets::Out,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    retry: Retry,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub(super) async fn create(args: CreateArgs) -> anyhow::Result<()> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let parent = connection.account()?;
+    let password = args.password_file.as_deref().map(secrets::password).transpose()?;
+    let recipient = args.recipient.recipient(&connection)?;
+    let place = args.out.open()?;
+    let request = CreateCredentialRequest {
+        parent,
+        credential_id: args.id,
+        credential: Some(Credential {
+            username: args.username,
+            realm: args.realm,
+            description: args.description,
+            labels: args.labels.into_iter().collect(),
+            ..Credential::default()
+        }),
+        password,
+        password_length: args.password_length,
+        request_id: args.retry.request_id,
+        reason: args.change.reason,
+        recipient,
+    };
+    let answer = connection.ask(request, NO_ACCOUNT).await?;
+    let made = Made {
+        credential: answer.credential.as_ref(),
+        issued: answer.issued.as_ref(),
+        sealed: answer.sealed.as_ref(),
+        rotation: answer.rotation.as_ref(),
+    };
+    if output == Output::Json {
+        let json = render::json(&answer)?;
+        let carries_one = answer.issued.is_some() || answer.sealed.is_some();
+        return if carries_one { secrets::show(json, &made.lost()) } else { say(json) };
+    }
+    made.hand_out(place)
+}
+
+pub(super) async fn rotate(args: RotateArgs) -> anyhow::Result<()> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let name = connection.name("credentials", &args.credential)?;
+    let recipient = args.recipient.recipient(&connection)?;
+    let place = args.out.open()?;
+    let request = RotateCredentialRequest {
+        name,
+        etag: args.how.etag,
+        password_length: args.how.password_length,
+        request_id: args.retry.request_id,
+        reason: args.change.reason,
+        overlap: args.how.overlap.map(duration),
+        require_confirmation: args.how.require_confirmation,
+        recipient,
+    };
+    let answer = connection.ask(request, NOT_FOUND).await?;
+    let made = Made {
+        credential: answer.credential.as_ref(),
+        issued: answer.issued.as_ref(),
+        sealed: answer.sealed.as_ref(),
+        rotation: answer.rotation.as_ref(),
+    };
+    if output == Output::Json {
+        return secrets::show(render::json(&answer)?, &made.lost());
+    }
+    made.hand_out(place)
+}
+
+/// What an answer says of a new password.
+struct Made<'a> {
+    credential: Option<&'a Credential>,
+    issued: Option<&'a IssuedSecret>,
+    sealed: Option<&'a SealedSecret>,
+    rotation: Option<&'a Rotation>,
+}
+
+impl Made<'_> {
+    fn name(&self) -> String {
+        harmless(self.credential.map_or("", |credential| &credential.name))
+    }
+
+    /// As commands take it.
+    fn rotation(&self) -> Option<String> {
+        self.rotation.map(|rotation| harmless(&render::short(&rotation.name)))
+    }
+
+    /// What helps when a password reached nobody.
+    fn lost(&self) -> String {
+        let name = self.name();
+        match self.rotation() {
+            Some(rotation) if self.sealed.is_some() => {
+                format!("It is still there: `credvault rotations show {rotation} --output json`")
+            }
+            Some(rotation) => format!(
+                "The password of {name} is lost, and the old one works: `credvault rotations cancel {rotation}`, and \
+                 rotate again"
+            ),
+            None => format!(
+                "The password of {name} is lost: rotate again, `credvault credentials rotate {name}`"
+            ),
+        }
+    }
+
+    /// Hands out what was made: nothing, where callers bring their own.
+    fn hand_out(&self, place: secrets::Place) -> anyhow::Result<()> {
+        let (name, lost) = (self.name(), self.lost());
+        match (self.issued, self.sealed) {
+            (Some(issued), _) => {
+                place.put(&issued.password, &lost)?;
+                note(format_args!(
+                    "{name}: version {}; its password is not shown again",
+                    issued.version
+                ));
+            }
+            (None, Some(sealed)) => {
+                place.put(&render::compact(sealed)?, &lost)?;
+                let rotation = self.rotation().unwrap_or_default();
+                let until = time(sealed.expire_time).map_or(String::new(), |it| it.to_string());
+                note(format_args!(
+                    "{name}: version {}, sealed; `credvault open` opens it. It can be had again until {until}: \
+                     `credvault rotations show {rotation}`",
+                    sealed.version
+                ));
+            }
+            (None, None) => note(format_args!("{name}: with the password that you brought")),
+        }
+        if let Some(rotation) = self.rotation {
+            rotations::advise(rotation);
+        }
+        Ok(())
+    }
+}

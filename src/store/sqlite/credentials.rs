@@ -1,0 +1,221 @@
+//! Credentials with all versions of their passwords: one row, and one more for each version beside the active one.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, params};
+
+use super::checksum;
+use super::read::{
+    Result, account, count, json, one, parsed, resource_id, sealed, time, uid, wrong,
+};
+use super::rotations;
+use super::write::{exactly_one, execute, insert, json as to_json, number, read_back};
+use crate::access::AccountScope;
+use crate::account::Account;
+use crate::credential::{Credential, Description, Labels, Realm, Username};
+use crate::name::{CredentialName, ResourceId, Uid};
+use crate::store::{Error, StoredCredential, StoredVersion};
+
+/// The columns that [`credential_row`] and [`stored`] read, for SQL that is put together at compile time.
+macro_rules! columns {
+    () => {
+        "id, uid, username, realm, enabled, description, labels, version, revision,
+        create_time, update_time, rotate_time, sealed, versions"
+    };
+}
+
+pub(super) const COLUMNS: &str = columns!();
+
+pub(super) fn credential_row(row: &Row<'_>, account: &Account) -> Result<Credential> {
+    Ok(Credential {
+        name: CredentialName { account: account.id.clone(), id: resource_id(row, 0)? },
+        uid: uid(row, 1)?,
+        username: parsed(row, 2, Username::parse)?,
+        realm: parsed(row, 3, Realm::parse)?,
+        enabled: row.get(4)?,
+        description: parsed(row, 5, Description::parse)?,
+        labels: Labels::parse(json(row, 6)?).map_err(|error| wrong(6, error.0))?,
+        version: count(row, 7)?,
+        revision: count(row, 8)?,
+        create_time: time(row, 9)?,
+        update_time: time(row, 10)?,
+        rotate_time: time(row, 11)?,
+        versions: json(row, 13)?,
+    })
+}
+
+/// With a row or an index damaged, one user could pass for another: names are not part of what a ciphertext is bound
+/// to. SQLite takes some of them from the index, which is why all are held against its checksum.
+pub(super) fn genuine(
+    connection: &Connection,
+    row: &Row<'_>,
+    account: &Account,
+) -> Result<StoredCredential> {
+    let credential = credential_row(row, account)?;
+    let checksum = row.get_ref(14)?.as_blob()?;
+    if checksum != checksum::of(account.uid, &credential) {
+        return Err(wrong(14, "the checksum of what the row holds"));
+    }
+    let others = if credential.versions.any_kept() {
+        others(connection, account.uid, credential.uid)?
+    } else {
+        Vec::new()
+    };
+    let kept = credential.versions.iter().map(|it| it.number);
+    if !kept.filter(|it| credential.versions.keeps(*it)).eq(others.iter().map(|it| it.version)) {
+        return Err(wrong(13, "the versions that are stored"));
+    }
+    Ok(StoredCredential { credential, password: sealed(row, 12)?, others })
+}
+
+fn others(connection: &Connection, account: Uid, resource: Uid) -> Result<Vec<StoredVersion>> {
+    let sql = "SELECT version, sealed FROM secret_version WHERE account = ?1 AND resource = ?2
+        ORDER BY version";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params![account.as_bytes(), resource.as_bytes()], |row| {
+        Ok(StoredVersion { version: count(row, 0)?, sealed: sealed(row, 1)? })
+    })?;
+    rows.collect()
+}
+
+pub(super) fn credential(
+    connection: &Connection,
+    scope: &AccountScope,
+    id: &ResourceId,
+) -> Result<Option<StoredCredential>> {
+    let sql =
+        concat!("SELECT ", columns!(), ", checksum FROM credential WHERE account = ?1 AND id = ?2");
+    let key = params![scope.account().uid.as_bytes(), id.as_str()];
+    one(connection, sql, key, |row| genuine(connection, row, scope.account()))
+}
+
+pub(super) fn by_username(
+    connection: &Connection,
+    scope: &AccountScope,
+    realm: &Realm,
+    username: &Username,
+) -> Result<Option<StoredCredential>> {
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        ", checksum FROM credential WHERE account = ?1 AND realm = ?2 AND username = ?3"
+    );
+    let key = params![scope.account().uid.as_bytes(), realm.as_str(), username.as_str()];
+    one(connection, sql, key, |row| genuine(connection, row, scope.account()))
+}
+
+/// For all of an account: rows for [`genuine`].
+pub(super) fn all() -> String {
+    format!("SELECT {COLUMNS}, checksum FROM credential WHERE account = ?1")
+}
+
+pub(super) fn retirements(
+    connection: &Connection,
+    until: Timestamp,
+    limit: usize,
+) -> Result<Vec<(Account, ResourceId)>> {
+    let sql = "SELECT a.uid, a.id, a.disabled, a.create_time, a.enrolled_keys_only, c.id
+        FROM credential c JOIN account a ON a.uid = c.account
+        WHERE c.retire_time <= ?1 AND NOT a.disabled ORDER BY c.retire_time LIMIT ?2";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params![until.as_microsecond(), limit], |row| {
+        Ok((account(row, 0)?, resource_id(row, 5)?))
+    })?;
+    rows.collect()
+}
+
+pub(super) fn create(
+    connection: &Connection,
+    account: Uid,
+    new: &StoredCredential,
+) -> std::result::Result<(), Error> {
+    let StoredCredential { credential, password, .. } = new;
+    insert(
+        connection,
+        "INSERT INTO credential (account, id, uid, username, realm, enabled, description, labels, version,
+            revision, create_time, update_time, rotate_time, sealed, versions, retire_time, checksum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+        params![
+            account.as_bytes(),
+            credential.name.id.as_str(),
+            credential.uid.as_bytes(),
+            credential.username.as_str(),
+            credential.realm.as_str(),
+            credential.enabled,
+            credential.description.as_str(),
+            to_json(credential.labels.as_map())?,
+            number(credential.version)?,
+            number(credential.revision)?,
+            credential.create_time.as_microsecond(),
+            credential.update_time.as_microsecond(),
+            credential.rotate_time.as_microsecond(),
+            password.as_bytes(),
+            to_json(&credential.versions)?,
+            credential.versions.next_retirement().map(Timestamp::as_microsecond),
+            checksum::of(account, credential),
+        ],
+    )
+}
+
+/// Versions that are not part of the new state are destroyed with this: nothing is left of their ciphertext, and the
+/// audit entry says what they were.
+pub(super) fn replace(
+    connection: &Connection,
+    account: Uid,
+    expect: u64,
+    new: &StoredCredential,
+) -> std::result::Result<(), Error> {
+    let StoredCredential { credential, password, others } = new;
+    let rows = execute(
+        connection,
+        "UPDATE credential SET enabled = ?5, description = ?6, labels = ?7, version = ?8, revision = ?9,
+            update_time = ?10, rotate_time = ?11, sealed = ?12, versions = ?13, retire_time = ?14
+         WHERE account = ?1 AND id = ?2 AND uid = ?3 AND revision = ?4",
+        params![
+            account.as_bytes(),
+            credential.name.id.as_str(),
+            credential.uid.as_bytes(),
+            number(expect)?,
+            credential.enabled,
+            credential.description.as_str(),
+            to_json(credential.labels.as_map())?,
+            number(credential.version)?,
+            number(credential.revision)?,
+            credential.update_time.as_microsecond(),
+            credential.rotate_time.as_microsecond(),
+            password.as_bytes(),
+            to_json(&credential.versions)?,
+            credential.versions.next_retirement().map(Timestamp::as_microsecond),
+        ],
+    )?;
+    exactly_one(rows)?;
+    let (id, key) = (&credential.name.id, (account, credential.uid));
+    read_back(connection, "credential", account, id, Some(credential.revision))?;
+    replace_others(connection, key, others)?;
+    rotations::end_deliveries(connection, account, credential)
+}
+
+fn replace_others(
+    connection: &Connection,
+    (account, resource): (Uid, Uid),
+    others: &[StoredVersion],
+) -> std::result::Result<(), Error> {
+    destroy_others(connection, account, resource)?;
+    for StoredVersion { version, sealed } in others {
+        execute(
+            connection,
+            "INSERT INTO secret_version (account, resource, version, sealed) VALUES (?1, ?2, ?3, ?4)",
+            params![account.as_bytes(), resource.as_bytes(), number(*version)?, sealed.as_bytes()],
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn destroy_others(
+    connection: &Connection,
+    account: Uid,
+    resource: Uid,
+) -> std::result::Result<(), Error> {
+    let sql = "DELETE FROM secret_version WHERE account = ?1 AND resource = ?2";
+    execute(connection, sql, params![account.as_bytes(), resource.as_bytes()]).map(drop)
+}
