@@ -4,9 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::checksum;
-use super::read::{
-    Result, account, count, json, one, parsed, resource_id, sealed, time, uid, wrong,
-};
+use super::read::{Result, count, due, json, one, parsed, resource_id, sealed, time, uid, wrong};
 use super::rotations;
 use super::write::{exactly_one, execute, insert, json as to_json, number, read_back};
 use crate::access::AccountScope;
@@ -116,12 +114,7 @@ pub(super) fn retirements(
     let sql = "SELECT a.uid, a.id, a.disabled, a.create_time, a.enrolled_keys_only, c.id
         FROM credential c JOIN account a ON a.uid = c.account
         WHERE c.retire_time <= ?1 AND NOT a.disabled ORDER BY c.retire_time LIMIT ?2";
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(params![until.as_microsecond(), limit], |row| {
-        Ok((account(row, 0)?, resource_id(row, 5)?))
-    })?;
-    rows.collect()
+    due(connection, sql, until, limit)
 }
 
 pub(super) fn create(

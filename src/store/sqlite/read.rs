@@ -205,6 +205,21 @@ pub(super) fn one<T>(
     connection.prepare_cached(sql)?.query_row(arguments, read).optional()
 }
 
+/// What is due until a time, of any account: rows of the account's five columns and an id.
+pub(super) fn due(
+    connection: &Connection,
+    sql: &str,
+    until: Timestamp,
+    limit: usize,
+) -> Result<Vec<(Account, ResourceId)>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params![until.as_microsecond(), limit], |row| {
+        Ok((account(row, 0)?, resource_id(row, 5)?))
+    })?;
+    rows.collect()
+}
+
 /// Rows up to `limit`, fewer when they grow large; `read` returns each with its size.
 pub(super) fn page<T>(
     connection: &Connection,

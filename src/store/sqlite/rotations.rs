@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::read::{
-    LOOKED_AT, Result, account, count, json, one, optional_time, page, parsed, resource_id, search,
+    self, LOOKED_AT, Result, count, json, one, optional_time, page, parsed, resource_id, search,
     text_size, time, uid, wrong,
 };
 use super::write::{exactly_one, execute, insert, json as to_json, number};
@@ -146,12 +146,7 @@ pub(super) fn due(
     let sql = "SELECT a.uid, a.id, a.disabled, a.create_time, a.enrolled_keys_only, r.id
         FROM rotation r JOIN account a ON a.uid = r.account
         WHERE r.due_time <= ?1 AND NOT a.disabled ORDER BY r.due_time LIMIT ?2";
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(params![until.as_microsecond(), limit], |row| {
-        Ok((account(row, 0)?, resource_id(row, 5)?))
-    })?;
-    rows.collect()
+    read::due(connection, sql, until, limit)
 }
 
 /// Stores a rotation: a new one, or the next revision of one. Of each resource the newest are remembered, and those
