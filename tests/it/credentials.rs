@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use credvault::grpc::proto::{
     CreateCredentialRequest, Credential, DeleteCredentialRequest, RotateCredentialRequest,
-    UpdateCredentialRequest, VerifySipDigestRequest,
+    UpdateCredentialRequest, VerifySipDigestRequest, VerifySipDigestResponse,
 };
 use jiff::SignedDuration;
 use prost_types::FieldMask;
@@ -60,10 +60,13 @@ fn described(text: &str) -> Credential {
     Credential { description: Some(text.to_owned()), ..Default::default() }
 }
 
-/// Whether `password` verifies for `username` now.
-pub(crate) async fn verifies(clients: &Clients, username: &str, password: &str) -> bool {
-    let mut uses = clients.uses.clone();
-    let answer = uses.verify_sip_digest(VerifySipDigestRequest {
+/// What the vault says of a password.
+pub(crate) async fn check(
+    clients: &Clients,
+    username: &str,
+    password: &str,
+) -> VerifySipDigestResponse {
+    let request = VerifySipDigestRequest {
         parent: "accounts/acme".to_owned(),
         username: username.to_owned(),
         realm: "sip.test".to_owned(),
@@ -72,8 +75,13 @@ pub(crate) async fn verifies(clients: &Clients, username: &str, password: &str) 
         nonce: "n0nce".to_owned(),
         response: md5_response(username, "sip.test", password, "n0nce"),
         ..VerifySipDigestRequest::default()
-    });
-    answer.await.unwrap().into_inner().valid
+    };
+    clients.uses.clone().verify_sip_digest(request).await.unwrap().into_inner()
+}
+
+/// Whether `password` verifies for `username` now.
+pub(crate) async fn verifies(clients: &Clients, username: &str, password: &str) -> bool {
+    check(clients, username, password).await.valid
 }
 
 #[tokio::test]

@@ -10,40 +10,21 @@ use credvault::grpc::proto::{
     CancelRotationRequest, ConfirmRotationRequest, Credential, CredentialVersion,
     GetRotationRequest, GetRotationResponse, ListRotationsRequest, ListVersionsRequest,
     RotateCredentialRequest, RotateCredentialResponse, Rotation, RotationFilter, RotationState,
-    RotationStep, RotationStepKind, VerifySipDigestRequest, VerifySipDigestResponse, VersionState,
+    RotationStep, RotationStepKind, VersionState,
 };
 use credvault::secret::SecretText;
 use jiff::SignedDuration;
 use tonic::Status;
 
-use crate::credentials::{create, delete, rotate, set_password, update};
+use crate::credentials::{check, create, delete, rotate, set_password, update};
 use crate::support::database::tamper;
-use crate::support::{Clients, TestVault, channel, md5_response, outcome, uuid};
+use crate::support::{Clients, TestVault, channel, outcome, uuid};
 
 pub(super) const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 const IN_PROGRESS: &str = "Aborted ROTATION_IN_PROGRESS";
 const INVALID_STATE: &str = "FailedPrecondition INVALID_STATE";
-
-/// What the vault says of a password.
-pub(super) async fn check(
-    clients: &Clients,
-    username: &str,
-    password: &str,
-) -> VerifySipDigestResponse {
-    let request = VerifySipDigestRequest {
-        parent: "accounts/acme".to_owned(),
-        username: username.to_owned(),
-        realm: "sip.test".to_owned(),
-        method: "REGISTER".to_owned(),
-        uri: "sip:sip.test".to_owned(),
-        nonce: "n0nce".to_owned(),
-        response: md5_response(username, "sip.test", password, "n0nce"),
-        ..VerifySipDigestRequest::default()
-    };
-    clients.uses.clone().verify_sip_digest(request).await.unwrap().into_inner()
-}
 
 /// The version that a password matches, and what that version is; 0 for none.
 async fn matches(clients: &Clients, username: &str, password: &str) -> (i64, VersionState) {

@@ -9,8 +9,8 @@ use futures_util::future::{join_all, try_join, try_join_all};
 use jiff::SignedDuration;
 use tokio::sync::Barrier;
 
-use super::{check, overlapping, whole};
-use crate::credentials::{create, rotate};
+use super::{overlapping, whole};
+use crate::credentials::{check, create, rotate};
 use crate::support::{Clients, TestVault};
 
 const PHONES: usize = 20;

@@ -14,8 +14,8 @@ use credvault::grpc::proto::{
 use jiff::{SignedDuration, Timestamp};
 use tonic::Status;
 
-use super::{HOUR, check, confirm, get, held, overlapping, proof, whole};
-use crate::credentials::{create, create_with, rotate, verifies};
+use super::{HOUR, confirm, get, held, overlapping, proof, whole};
+use crate::credentials::{check, create, create_with, rotate, verifies};
 use crate::support::{Clients, TestVault, channel, exposed, outcome, uuid};
 
 const ISSUED: &str = "FailedPrecondition SECRET_ALREADY_ISSUED";

@@ -19,8 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tonic::Status;
 
 use super::delivery::{open, to};
-use super::{check, whole};
-use crate::credentials::{create, rotate};
+use super::whole;
+use crate::credentials::{check, create, rotate};
 use crate::support::random::Rng;
 use crate::support::{Clients, TestVault, channel, outcome, uuid};
 
