@@ -2,12 +2,15 @@
 //!
 //! The password is not here: it exists as `crypto::Sealed` beside the credential, in the store.
 
+mod carrier;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
 use crate::name::{CredentialName, Etag, Invalid, Uid, bounded_text};
 use crate::versions::Versions;
+pub use carrier::CarrierCredential;
 
 /// What a SIP username and a realm are made of: `:` would make HA1 ambiguous, `"` and `\` would need
 /// escapes in the digest header, a space splits it.

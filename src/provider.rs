@@ -32,6 +32,47 @@ pub fn is_lower_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// An id of a carrier that publishes examples and no rule. What it may hold makes it safe in a URL's path and in a
+/// header.
+macro_rules! path_id {
+    ($(#[$doc:meta])* $type:ident, $rule:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            /// Parses an id.
+            pub fn parse(text: &str) -> Result<Self, crate::name::Invalid> {
+                let shaped = (1..=64).contains(&text.len())
+                    && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+                if shaped { Ok(Self(text.to_owned())) } else { Err(crate::name::Invalid($rule)) }
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = crate::name::Invalid;
+
+            fn try_from(text: String) -> Result<Self, crate::name::Invalid> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(id: $type) -> Self {
+                id.0
+            }
+        }
+    };
+}
+
+use path_id;
+
 /// Which carrier, and which account there. Stored as JSON with the type's name as its tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]

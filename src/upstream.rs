@@ -1,9 +1,10 @@
-//! Carriers: asking them whether a token works. A new carrier is one file and one line in [`built_ins`].
+//! Carriers: asking them whether a token works, and changing what is there. A new carrier is one file and one line in [`built_ins`].
 //!
 //! Nothing of a carrier's answer leaves this module but a verdict in our own words: answers may contain
 //! secrets (Twilio's contains the account's primary token). Nothing here stores anything.
 
 mod api_url;
+mod change;
 mod http;
 mod json;
 mod plain;
@@ -24,6 +25,7 @@ use crate::provider::{Kind, ProviderType, Refusal, Survey, Token, Verdict};
 use crate::telemetry::metrics;
 
 pub use api_url::ApiUrl;
+pub use change::{Chooser, Effect, Found, Objection, UpstreamCredentials, UpstreamTokens};
 use http::Http;
 pub use http::{BaseUrl, Network};
 pub use twilio::TwilioUrls;
@@ -91,6 +93,16 @@ pub trait UpstreamAccount: Send + Sync {
     /// that is unavailable, never an error. Nothing, where there is nothing to look at.
     async fn survey(&self, _token: &Token, _deadline: Instant) -> Survey {
         Survey::default()
+    }
+
+    /// Its SIP credentials. None: the vault does not know how to change them.
+    fn credentials(&self) -> Option<&dyn UpstreamCredentials> {
+        None
+    }
+
+    /// Its tokens, if it lets two of this kind be valid for a while. None: a person makes a new one.
+    fn tokens(&self, _current: &Token) -> Option<&dyn UpstreamTokens> {
+        None
     }
 
     /// Where a token that was refused works, if it does: the region to name in an error. Until `deadline`.

@@ -31,7 +31,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("telemetry", ""),
     ("account", "name"),
     ("versions", ""),
-    ("credential", "account name secret versions"),
+    ("credential", "account name provider secret versions"),
     ("provider", "account name secret"),
     ("recipient", "name provider"),
     ("rotation", "credential name recipient"),
@@ -39,7 +39,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("audit", "account name"),
     ("access", "account credential provider name secret audit defect"),
     ("crypto", "secret account name recipient defect"),
-    ("upstream", "secret provider name clock telemetry::metrics defect"),
+    ("upstream", "secret credential provider name clock telemetry::metrics defect"),
     (
         "store",
         "access account audit credential provider recipient rotation versions name clock shares crypto::Sealed \

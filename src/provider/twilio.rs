@@ -61,6 +61,11 @@ sid!(
     "CL"
 );
 sid!(
+    /// The SID of a SIP credential in a list.
+    CredentialSid,
+    "CR"
+);
+sid!(
     /// The SID of an API key.
     ApiKeySid,
     "SK"

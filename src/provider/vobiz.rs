@@ -2,48 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::Invalid;
+use super::path_id;
 
-/// The Auth ID of a Vobiz account, such as `MA_XXXXXXXX`.
-///
-/// Vobiz publishes examples and no rule, so this one only makes it safe in a URL's path and in a header.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct AuthId(String);
-
-impl AuthId {
-    /// Parses an Auth ID.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let shaped = (1..=64).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if shaped {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Invalid(
-                "must be 1 to 64 letters, digits, underscores and hyphens, such as MA_XXXXXXXX",
-            ))
-        }
-    }
-
-    /// The Auth ID as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for AuthId {
-    type Error = Invalid;
-
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        Self::parse(&text)
-    }
-}
-
-impl From<AuthId> for String {
-    fn from(id: AuthId) -> Self {
-        id.0
-    }
-}
+path_id!(
+    /// The Auth ID of a Vobiz account, such as `MA_XXXXXXXX`.
+    AuthId,
+    "must be 1 to 64 letters, digits, underscores and hyphens, such as MA_XXXXXXXX"
+);
+path_id!(
+    /// The id of a SIP credential at Vobiz, such as `a1b2c3d4-e5f6-7890-abcd-ef1234567890`.
+    CredentialId,
+    "must be 1 to 64 letters, digits, underscores and hyphens: the id that Vobiz shows for the credential"
+);
 
 /// An account at Vobiz.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
