@@ -81,7 +81,8 @@ pub struct ServeOptions {
     /// Where Twilio's REST API is: https, or http to this machine [default: Twilio's own]
     #[arg(long, env = "CREDVAULT_UPSTREAM_TWILIO_API_URL", value_name = "URL")]
     pub upstream_twilio_api_url: Option<String>,
-    /// Where Twilio's account API is, which rotation of tokens at Twilio will use [default: Twilio's own]
+    /// Where Twilio's account API is, which rotates Auth Tokens [default: where its REST API is, if that is set, or else
+    /// Twilio's own]
     #[arg(long, env = "CREDVAULT_UPSTREAM_TWILIO_ACCOUNTS_URL", value_name = "URL")]
     pub upstream_twilio_accounts_url: Option<String>,
     /// Where Twilio's trunking API is [default: where its REST API is, if that is set, or else Twilio's own]
@@ -93,6 +94,10 @@ pub struct ServeOptions {
     /// Where Telepath's API is: https, or http to this machine [default: Telepath's own]
     #[arg(long, env = "CREDVAULT_UPSTREAM_TELEPATH_API_URL", value_name = "URL")]
     pub upstream_telepath_api_url: Option<String>,
+    /// The last part of the path that rotates a trunk's password at Telepath, whose pages also name
+    /// rotate-sip-password [default: rotate-password]
+    #[arg(long, env = "CREDVAULT_UPSTREAM_TELEPATH_ROTATE_PATH", value_name = "PART")]
+    pub upstream_telepath_rotate_path: Option<String>,
     /// How often each provider is verified again, such as 30m; or off [default: 1h]
     #[arg(long, env = "CREDVAULT_VERIFICATION_INTERVAL", value_name = "DURATION")]
     pub verification_interval: Option<String>,
@@ -410,6 +415,10 @@ mod tests {
                 "upstream.vobiz.api_url must be an https URL",
             ),
             ("[upstream.vobiz]\naccounts_url = 'x'", "accounts_url"),
+            (
+                "[upstream.telepath]\nrotate_path = '../x'",
+                "upstream.telepath.rotate_path must be one part of a path",
+            ),
             (
                 "[upstream.telepath]\napi_url = 'x'",
                 "upstream.telepath.api_url must be an https URL",

@@ -28,6 +28,7 @@ pub use api_url::ApiUrl;
 pub use change::{Chooser, Effect, Found, Objection, UpstreamCredentials, UpstreamTokens};
 use http::Http;
 pub use http::{BaseUrl, Network};
+pub use telepath::TelepathUrls;
 pub use twilio::TwilioUrls;
 
 /// Where the carriers are reached; from the operator's configuration only.
@@ -38,7 +39,7 @@ pub struct Endpoints {
     /// Vobiz' API.
     pub vobiz: ApiUrl,
     /// Telepath's API.
-    pub telepath: ApiUrl,
+    pub telepath: TelepathUrls,
 }
 
 impl Default for Endpoints {
@@ -46,7 +47,7 @@ impl Default for Endpoints {
         Self {
             twilio: TwilioUrls::default(),
             vobiz: ApiUrl::published("https://api.vobiz.ai"),
-            telepath: ApiUrl::published("https://api.telepathvoice.com"),
+            telepath: TelepathUrls::default(),
         }
     }
 }
@@ -100,7 +101,8 @@ pub trait UpstreamAccount: Send + Sync {
         None
     }
 
-    /// Its tokens, if it lets two of this kind be valid for a while. None: a person makes a new one.
+    /// Its tokens, if it lets two of this kind be valid for a while. None: a person makes a new one. Whether this one
+    /// may make another is known when it is tried.
     fn tokens(&self, _current: &Token) -> Option<&dyn UpstreamTokens> {
         None
     }

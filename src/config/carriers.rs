@@ -13,7 +13,7 @@ use crate::upstream::Endpoints;
 pub(super) struct UpstreamSection {
     twilio: TwilioSection,
     vobiz: ApiSection,
-    telepath: ApiSection,
+    telepath: TelepathSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -32,6 +32,13 @@ struct ApiSection {
     api_url: Option<String>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TelepathSection {
+    api_url: Option<String>,
+    rotate_path: Option<String>,
+}
+
 impl UpstreamSection {
     /// The carriers' endpoints, with the flags taken out of `options`.
     pub(super) fn endpoints(self, options: &mut ServeOptions) -> anyhow::Result<Endpoints> {
@@ -40,23 +47,26 @@ impl UpstreamSection {
         let api_url = options.upstream_twilio_api_url.take().or(api_url);
         let accounts_url = options.upstream_twilio_accounts_url.take().or(accounts_url);
         let trunking_url = options.upstream_twilio_trunking_url.take().or(trunking_url);
-        set_url("twilio.api_url", api_url, |url| endpoints.twilio.set_api(url))?;
+        set("twilio.api_url", api_url, |url| endpoints.twilio.set_api(url))?;
         endpoints.twilio.follow_api();
-        set_url("twilio.accounts_url", accounts_url, |url| endpoints.twilio.set_accounts(url))?;
-        set_url("twilio.trunking_url", trunking_url, |url| endpoints.twilio.set_trunking(url))?;
+        set("twilio.accounts_url", accounts_url, |url| endpoints.twilio.set_accounts(url))?;
+        set("twilio.trunking_url", trunking_url, |url| endpoints.twilio.set_trunking(url))?;
         let vobiz = options.upstream_vobiz_api_url.take().or(self.vobiz.api_url);
-        set_url("vobiz.api_url", vobiz, |url| endpoints.vobiz.set(url))?;
-        let telepath = options.upstream_telepath_api_url.take().or(self.telepath.api_url);
-        set_url("telepath.api_url", telepath, |url| endpoints.telepath.set(url))?;
+        set("vobiz.api_url", vobiz, |url| endpoints.vobiz.set(url))?;
+        let TelepathSection { api_url, rotate_path } = self.telepath;
+        let api_url = options.upstream_telepath_api_url.take().or(api_url);
+        let rotate_path = options.upstream_telepath_rotate_path.take().or(rotate_path);
+        set("telepath.api_url", api_url, |url| endpoints.telepath.set_api(url))?;
+        set("telepath.rotate_path", rotate_path, |part| endpoints.telepath.set_rotate_path(part))?;
         Ok(endpoints)
     }
 }
 
-fn set_url(
+fn set(
     key: &str,
-    url: Option<String>,
+    value: Option<String>,
     set: impl FnOnce(&str) -> Result<(), Invalid>,
 ) -> anyhow::Result<()> {
-    let Some(url) = url else { return Ok(()) };
-    set(&url).map_err(|problem| anyhow!("upstream.{key} {problem}"))
+    let Some(value) = value else { return Ok(()) };
+    set(&value).map_err(|problem| anyhow!("upstream.{key} {problem}"))
 }

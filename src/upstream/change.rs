@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 
 use super::Outage;
+use super::http::{Answer, Lost};
 use crate::credential::CarrierCredential;
 use crate::provider::{Refusal, Token};
 use crate::secret::SecretText;
@@ -36,6 +37,60 @@ pub enum Objection {
     NotAllowed,
     /// It did not like the request, and what it says of why is not known here.
     Other,
+}
+
+/// Why something is not done at a carrier, or not known to be.
+///
+/// - Without an answer, only what was never sent is not done: no place for the call, a circuit that is open, an address
+///   that is blocked, a connection that was not made.
+/// - 429 says in general only that there were too many requests (RFC 6585 section 4). A carrier that publishes that it
+///   did nothing by then says so itself; of the others nobody knows.
+/// - A further 4xx is a no. But 408 is what gateways also say who gave up waiting for those behind them, and 425 has
+///   no meaning here: they tell nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Undone {
+    /// As [`Effect::Refused`].
+    Refused(Objection),
+    /// As [`Effect::NotDone`].
+    NotDone(Outage),
+    /// As [`Effect::Unknown`].
+    Unknown(Outage),
+}
+
+impl Undone {
+    /// What an answer says that is not the good one, where its status has no meaning of its own.
+    pub(super) fn by_status(answer: &Answer) -> Self {
+        match answer.status.as_u16() {
+            408 | 425 => Self::Unknown(Outage::Protocol),
+            400..=499 => Self::Refused(Objection::Other),
+            _ => Self::Unknown(Outage::Protocol),
+        }
+    }
+
+    /// The same of a read, which changes nothing.
+    pub(super) fn of_a_read(self) -> Self {
+        match self {
+            Self::Unknown(outage) => Self::NotDone(outage),
+            known => known,
+        }
+    }
+}
+
+impl From<Lost> for Undone {
+    fn from(Lost { outage, sent }: Lost) -> Self {
+        if sent { Self::Unknown(outage) } else { Self::NotDone(outage) }
+    }
+}
+
+impl<T> From<Result<T, Undone>> for Effect<T> {
+    fn from(result: Result<T, Undone>) -> Self {
+        match result {
+            Ok(answer) => Self::Done(answer),
+            Err(Undone::Refused(objection)) => Self::Refused(objection),
+            Err(Undone::NotDone(outage)) => Self::NotDone(outage),
+            Err(Undone::Unknown(outage)) => Self::Unknown(outage),
+        }
+    }
 }
 
 /// A credential as its carrier has it.
@@ -95,11 +150,13 @@ pub trait UpstreamCredentials: Send + Sync {
 #[async_trait]
 pub trait UpstreamTokens: Send + Sync {
     /// Removes what [`Self::make`] made under this label, if there is something; afterwards only `current` is valid.
+    /// Of several that there are, some may be removed by then if it is refused.
     async fn discard(&self, current: &Token, label: &str) -> Effect<()>;
 
     /// Makes a second token, which only this answer tells. Both are valid from then on.
     async fn make(&self, current: &Token, label: &str) -> Effect<Token>;
 
-    /// Ends the old token, authenticated with the new one. Done twice it is as if done once.
+    /// Ends the old token. The new one has to work by then: it may have taken a minute to. Done twice it is as if done
+    /// once; if it is done, the carrier refused the old token or said that it ends.
     async fn finish(&self, new: &Token, old: &Token) -> Effect<()>;
 }

@@ -32,7 +32,8 @@ use crate::telemetry::metrics::{self, UpstreamCall};
 use address::{Blocked, Names, Resolver};
 pub use base_url::BaseUrl;
 use breaker::{Breakers, End};
-pub(super) use request::{Auth, Request};
+pub(super) use request::{Auth, Body, Request};
+pub(super) use reqwest::Method;
 
 const CONNECT: Duration = Duration::from_secs(2);
 const TOTAL: Duration = Duration::from_secs(5);
@@ -89,6 +90,29 @@ pub(super) struct Answer {
     pub(super) body: Zeroizing<Vec<u8>>,
     /// Whether the body is all of what the carrier sent.
     pub(super) complete: bool,
+}
+
+/// A call without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) outage: Outage,
+    /// Whether the carrier may have got the request. It has not where no connection was made: then nothing can have
+    /// come of it.
+    pub(super) sent: bool,
+}
+
+impl Lost {
+    fn unsent(outage: Outage) -> Self {
+        Self { outage, sent: false }
+    }
+
+    fn sent(outage: Outage) -> Self {
+        Self { outage, sent: true }
+    }
+
+    fn of(error: &reqwest::Error, url: &Url) -> Self {
+        Self { outage: outage(error, url), sent: !error.is_connect() && !error.is_builder() }
+    }
 }
 
 /// A pooled HTTPS client with the rules above, for one type of provider.
@@ -150,10 +174,19 @@ impl Http {
 
     /// Sends a request. More than 64 KiB of an answer's body are [`Outage::Protocol`].
     pub(super) async fn send(&self, purpose: Use, request: Request<'_>) -> Result<Answer, Outage> {
+        self.send_whole(purpose, request).await.map_err(|lost| lost.outage)
+    }
+
+    /// Sends a request that changes something, for which it matters whether it was sent at all.
+    pub(super) async fn change(&self, request: Request<'_>) -> Result<Answer, Lost> {
+        self.send_whole(Use::Decide, request).await
+    }
+
+    async fn send_whole(&self, purpose: Use, request: Request<'_>) -> Result<Answer, Lost> {
         let url = request.url.clone();
         let ask = async {
             let answer = self.ask(request, MAX_BODY).await?;
-            if answer.complete { Ok(answer) } else { Err(Outage::Protocol) }
+            if answer.complete { Ok(answer) } else { Err(Lost::sent(Outage::Protocol)) }
         };
         self.call(purpose, &url, ask).await
     }
@@ -166,7 +199,8 @@ impl Http {
         limit: usize,
     ) -> Result<Answer, Outage> {
         let request = Request::get(url.clone(), auth);
-        self.call(Use::Inform, &url, self.ask(request, limit)).await
+        let told = self.call(Use::Inform, &url, self.ask(request, limit)).await;
+        told.map_err(|lost| lost.outage)
     }
 
     /// Makes a call, and counts how it ended.
@@ -174,8 +208,8 @@ impl Http {
         &self,
         purpose: Use,
         url: &Url,
-        ask: impl Future<Output = Result<Answer, Outage>>,
-    ) -> Result<Answer, Outage> {
+        ask: impl Future<Output = Result<Answer, Lost>>,
+    ) -> Result<Answer, Lost> {
         let mut counted = Counted { metrics: &self.0.metrics, end: UpstreamCall::Canceled };
         let result = self.call_in_turn(purpose, url, ask).await;
         counted.end = end_of(&result);
@@ -188,16 +222,17 @@ impl Http {
         &self,
         purpose: Use,
         url: &Url,
-        ask: impl Future<Output = Result<Answer, Outage>>,
-    ) -> Result<Answer, Outage> {
+        ask: impl Future<Output = Result<Answer, Lost>>,
+    ) -> Result<Answer, Lost> {
         let Inner { configured, places, informing, breakers, .. } = &*self.0;
         if is_blocked_literal(url, configured) {
             let host = url.host_str();
             tracing::warn!(host, "ask the carrier: its address is not public");
-            return Err(Outage::BlockedAddress);
+            return Err(Lost::unsent(Outage::BlockedAddress));
         }
-        let resting =
-            |rest: Duration| Outage::CircuitOpen(rest.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER));
+        let resting = |rest: Duration| {
+            Lost::unsent(Outage::CircuitOpen(rest.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER)))
+        };
         let origin = url.origin().ascii_serialization();
         // Asked twice: at once, since no place is worth waiting for, and again after the wait.
         breakers.check(&origin).map_err(resting)?;
@@ -207,13 +242,13 @@ impl Http {
             Use::Inform => (Some(informing.acquire().await), Duration::MAX),
         };
         let Ok(Ok(_place)) = tokio::time::timeout(wait, places.acquire()).await else {
-            return Err(Outage::AtCapacity);
+            return Err(Lost::unsent(Outage::AtCapacity));
         };
         let pass = breakers.pass(origin).map_err(resting)?;
         let began = Instant::now();
         let result = ask.await;
         self.0.metrics.took(began.elapsed());
-        pass.end(match &result {
+        pass.end(match result.as_ref().map_err(|lost| lost.outage) {
             // Who refuses, or asks for patience, is there and works.
             Ok(_) | Err(Outage::RateLimited(_)) => End::Success,
             Err(
@@ -230,22 +265,24 @@ impl Http {
         result
     }
 
-    async fn ask(&self, request: Request<'_>, limit: usize) -> Result<Answer, Outage> {
+    async fn ask(&self, request: Request<'_>, limit: usize) -> Result<Answer, Lost> {
         let url = &request.url.clone();
-        let request = request::build(&self.0.client, request)?;
-        let mut response = request.send().await.map_err(|error| outage(&error, url))?;
+        let request = request::build(&self.0.client, request).map_err(Lost::unsent)?;
+        let mut response = request.send().await.map_err(|error| Lost::of(&error, url))?;
         let status = response.status();
         if status.is_redirection() {
-            return Err(Outage::Redirect);
+            return Err(Lost::sent(Outage::Redirect));
         }
         if status == StatusCode::TOO_MANY_REQUESTS {
-            return Err(Outage::RateLimited(retry_after(&response, self.0.clock.now())));
+            let wait = retry_after(&response, self.0.clock.now());
+            return Err(Lost::sent(Outage::RateLimited(wait)));
         }
         if status.is_server_error() {
-            return Err(Outage::ServerError);
+            return Err(Lost::sent(Outage::ServerError));
         }
         let mut body = Zeroizing::new(Vec::with_capacity(limit.min(4096)));
-        while let Some(chunk) = response.chunk().await.map_err(|error| outage(&error, url))? {
+        let cut = |error| Lost::sent(outage(&error, url));
+        while let Some(chunk) = response.chunk().await.map_err(cut)? {
             let part = chunk.slice(..chunk.len().min(limit - body.len()));
             append(&mut body, &part);
             if part.len() < chunk.len() {
@@ -268,8 +305,8 @@ impl Drop for Counted<'_> {
     }
 }
 
-fn end_of(result: &Result<Answer, Outage>) -> UpstreamCall {
-    match result {
+fn end_of(result: &Result<Answer, Lost>) -> UpstreamCall {
+    match result.as_ref().map_err(|lost| lost.outage) {
         Ok(answer) if answer.status.is_success() => UpstreamCall::Ok,
         Ok(_) => UpstreamCall::Refused,
         Err(Outage::RateLimited(_)) => UpstreamCall::RateLimited,

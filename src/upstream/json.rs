@@ -1,8 +1,10 @@
 //! JSON of strangers.
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use super::Outage;
+use crate::secret::SecretText;
 
 /// Nothing that a carrier means to say is nested more than this.
 pub(super) const DEEPEST: usize = 64;
@@ -13,6 +15,11 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Outage> {
         return Err(Outage::Protocol);
     }
     serde_json::from_slice(body).map_err(|_| Outage::Protocol)
+}
+
+/// A field of an answer that is a secret.
+pub(super) fn secret<'de, D: Deserializer<'de>>(field: D) -> Result<SecretText, D::Error> {
+    String::deserialize(field).map(SecretText::new)
 }
 
 /// Whether arrays and objects lie in one another more than `most` deep. A parser that skips a field

@@ -56,7 +56,32 @@ pub(super) fn verdict(carrier: &str, said: Said, now: Timestamp) -> Verdict {
     Verdict { refusal, checks }
 }
 
+/// A SIP username as a carrier tells it. None: it cannot be one, or repeats what was just sent.
+pub(super) fn username(text: String, token: &Token) -> Option<String> {
+    let shaped = (1..=256).contains(&text.len()) && !text.contains(char::is_control);
+    (shaped && !text.contains(token.secret.expose())).then_some(text)
+}
+
 /// So many of something, in words.
 pub(super) fn counted(count: u64, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::SecretText;
+
+    #[test]
+    fn a_username_repeats_no_token() {
+        let secret = SecretText::new("a-token-of-24-characters".to_owned());
+        let token = Token { kind: TokenKind::AuthToken, secret };
+        let longest = "x".repeat(256);
+        for good in ["agent-prod-01", "ä b", &longest] {
+            assert_eq!(username(good.to_owned(), &token).as_deref(), Some(good));
+        }
+        for bad in ["", "a\nb", "is a-token-of-24-characters", &"x".repeat(257)] {
+            assert_eq!(username(bad.to_owned(), &token), None, "{bad:?}");
+        }
+    }
 }

@@ -8,14 +8,17 @@
 //! - 403 is published as "authenticated but lacking permission"; what an account gets that is not active is not
 //!   published. Both are a refusal.
 
+mod credentials;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use url::Url;
 
 use super::http::{Answer, Auth, Http, Request, Use};
 use super::plain::{self, Said, counted};
-use super::{ApiUrl, Misfit, Outage, Upstream, UpstreamAccount, json};
+use super::{ApiUrl, Misfit, Outage, Upstream, UpstreamAccount, UpstreamCredentials, json};
 use crate::clock::Clock;
 use crate::provider::vobiz::VobizAccount;
 use crate::provider::{Kind, Refusal, Token, Verdict};
@@ -53,6 +56,15 @@ impl At<'_> {
         let id = ("x-auth-id", self.account.auth_id.as_str());
         Auth::Headers { id, token: ("x-auth-token", &token.secret) }
     }
+
+    /// The list of SIP credentials, with this query.
+    fn list(&self, query: &str) -> Url {
+        let auth_id = self.account.auth_id.as_str();
+        let path = ["api", "v1", "account", auth_id, "trunks", "credentials"];
+        let mut url = self.vobiz.api.base().join(&path);
+        url.set_query(Some(query));
+        url
+    }
 }
 
 #[async_trait]
@@ -63,14 +75,16 @@ impl UpstreamAccount for At<'_> {
 
     async fn ask(&self, token: &Token) -> Result<Verdict, Outage> {
         let auth_id = self.account.auth_id.as_str();
-        let path = ["api", "v1", "account", auth_id, "trunks", "credentials"];
-        let mut url = self.vobiz.api.base().join(&path);
-        url.set_query(Some("limit=1"));
-        let asked = self.vobiz.http.send(Use::Decide, Request::get(url, self.auth(token))).await;
+        let request = Request::get(self.list("limit=1"), self.auth(token));
+        let asked = self.vobiz.http.send(Use::Decide, request).await;
         let said = asked.and_then(|answer| said(&answer, auth_id)).inspect_err(|outage| {
             tracing::warn!(?outage, "ask Vobiz about a token");
         })?;
         Ok(plain::verdict("Vobiz", said, self.vobiz.clock.now()))
+    }
+
+    fn credentials(&self) -> Option<&dyn UpstreamCredentials> {
+        Some(self)
     }
 }
 

@@ -1,11 +1,9 @@
 //! URLs, limits and places, against small servers on loopback.
 
 use jiff::SignedDuration;
-use reqwest::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::request::Body;
 use super::*;
 use crate::clock::MockClock;
 use crate::secret::SecretText;
@@ -201,4 +199,38 @@ async fn what_cannot_stand_in_a_header_is_not_sent() {
     let broken = SecretText::new("a\r\nhost: elsewhere".to_owned());
     let told = http.send(Use::Decide, Request::get(url, Auth::Bearer(&broken))).await;
     assert_eq!(told.map(drop), Err(Outage::Protocol));
+}
+
+#[tokio::test]
+async fn what_no_connection_was_made_for_was_not_sent() {
+    let post = async |http: &Http, url: Url| {
+        let secret = secret();
+        let request = Request::bare(Method::POST, url, Auth::Bearer(&secret));
+        http.change(request).await.map(drop).unwrap_err()
+    };
+    let (_, http) = http(&["127.0.0.1", "nowhere.test"]);
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for (url, lost) in [
+        (format!("http://{closed}/"), Lost::unsent(Outage::Unreachable)),
+        ("http://10.1.2.3/".to_owned(), Lost::unsent(Outage::BlockedAddress)),
+        ("http://a.localhost:1/".to_owned(), Lost::unsent(Outage::BlockedAddress)),
+    ] {
+        assert_eq!(post(&http, url.parse().unwrap()).await, lost, "{url}");
+    }
+    // A TLS handshake that fails comes before the request.
+    let url = serve("HTTP/1.1 400 Bad Request\r\n\r\n".to_owned()).await;
+    let url = url.as_str().replace("http:", "https:").parse().unwrap();
+    assert_eq!(post(&http, url).await, Lost::unsent(Outage::Tls));
+    for (says, outage) in [
+        (String::new(), Outage::Unreachable),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhalf".to_owned(), Outage::Unreachable),
+        ("no HTTP\r\n\r\n".to_owned(), Outage::Protocol),
+        (answer("302 Found", ""), Outage::Redirect),
+        (answer("429 Too Many\r\nretry-after: 2", ""), Outage::RateLimited(Duration::from_secs(2))),
+        (answer("500 Oh", ""), Outage::ServerError),
+        (answer("200 OK", &" ".repeat(MAX_BODY + 1)), Outage::Protocol),
+    ] {
+        let url = serve(says.clone()).await;
+        assert_eq!(post(&http, url).await, Lost::sent(outage), "{says:.80}");
+    }
 }

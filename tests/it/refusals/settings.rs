@@ -107,6 +107,12 @@ pub(super) const ROWS: &[Row] = &[
         "without user, path, query and fragment",
     ),
     row(
+        "a password of Telepath's rotated at another path",
+        |world| configured(world, "[upstream.telepath]\nrotate_path = '../x'\n"),
+        "upstream.telepath.rotate_path must be one part of a path",
+        "rotate-password or rotate-sip-password",
+    ),
+    row(
         "a retired host of Twilio's",
         |world| {
             configured(
