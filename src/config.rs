@@ -85,6 +85,10 @@ pub struct ServeOptions {
     /// Twilio's own]
     #[arg(long, env = "CREDVAULT_UPSTREAM_TWILIO_ACCOUNTS_URL", value_name = "URL")]
     pub upstream_twilio_accounts_url: Option<String>,
+    /// Where Twilio's IAM API is, which makes API keys [default: where its REST API is, if that is set, or else Twilio's
+    /// own]
+    #[arg(long, env = "CREDVAULT_UPSTREAM_TWILIO_IAM_URL", value_name = "URL")]
+    pub upstream_twilio_iam_url: Option<String>,
     /// Where Twilio's trunking API is [default: where its REST API is, if that is set, or else Twilio's own]
     #[arg(long, env = "CREDVAULT_UPSTREAM_TWILIO_TRUNKING_URL", value_name = "URL")]
     pub upstream_twilio_trunking_url: Option<String>,
@@ -414,6 +418,7 @@ mod tests {
                 "[upstream.vobiz]\napi_url = 'http://api.vobiz.ai'",
                 "upstream.vobiz.api_url must be an https URL",
             ),
+            ("[upstream.twilio]\niam_url = 'x'", "upstream.twilio.iam_url must be an https URL"),
             ("[upstream.vobiz]\naccounts_url = 'x'", "accounts_url"),
             (
                 "[upstream.telepath]\nrotate_path = '../x'",

@@ -22,6 +22,7 @@ pub(super) struct UpstreamSection {
 struct TwilioSection {
     api_url: Option<String>,
     accounts_url: Option<String>,
+    iam_url: Option<String>,
     trunking_url: Option<String>,
 }
 
@@ -43,13 +44,15 @@ impl UpstreamSection {
     /// The carriers' endpoints, with the flags taken out of `options`.
     pub(super) fn endpoints(self, options: &mut ServeOptions) -> anyhow::Result<Endpoints> {
         let mut endpoints = Endpoints::default();
-        let TwilioSection { api_url, accounts_url, trunking_url } = self.twilio;
+        let TwilioSection { api_url, accounts_url, iam_url, trunking_url } = self.twilio;
         let api_url = options.upstream_twilio_api_url.take().or(api_url);
         let accounts_url = options.upstream_twilio_accounts_url.take().or(accounts_url);
+        let iam_url = options.upstream_twilio_iam_url.take().or(iam_url);
         let trunking_url = options.upstream_twilio_trunking_url.take().or(trunking_url);
         set("twilio.api_url", api_url, |url| endpoints.twilio.set_api(url))?;
         endpoints.twilio.follow_api();
         set("twilio.accounts_url", accounts_url, |url| endpoints.twilio.set_accounts(url))?;
+        set("twilio.iam_url", iam_url, |url| endpoints.twilio.set_iam(url))?;
         set("twilio.trunking_url", trunking_url, |url| endpoints.twilio.set_trunking(url))?;
         let vobiz = options.upstream_vobiz_api_url.take().or(self.vobiz.api_url);
         set("vobiz.api_url", vobiz, |url| endpoints.vobiz.set(url))?;

@@ -10,7 +10,9 @@
 //! Shapes: twilio-oai, `twilio_api_v2010.json` and `twilio_trunking_v1.json`.
 
 mod answer;
+mod credentials;
 mod survey;
+mod tokens;
 mod urls;
 
 use std::sync::Arc;
@@ -22,8 +24,11 @@ use tokio::time::{Instant, timeout_at};
 
 use self::answer::{Account, ErrorBody, NumberPage};
 pub use self::urls::TwilioUrls;
+use super::change::Undone;
 use super::http::{Answer, Auth, Http, Request, Use};
-use super::{Misfit, Outage, Upstream, UpstreamAccount};
+use super::{
+    Misfit, Objection, Outage, Upstream, UpstreamAccount, UpstreamCredentials, UpstreamTokens,
+};
 use crate::clock::Clock;
 use crate::name::Invalid;
 use crate::provider::twilio::{Region, TwilioAccount};
@@ -48,6 +53,15 @@ impl Twilio {
 
     fn check(&self, name: &str, status: CheckStatus, message: impl Into<String>) -> Check {
         Check::new(name, status, message.into(), self.clock.now())
+    }
+
+    /// Sends a request that changes something. What gets a 429 was never processed
+    /// (twilio.com/docs/api/errors/20429).
+    async fn change(&self, request: Request<'_>) -> Result<Answer, Undone> {
+        self.http.change(request).await.map_err(|lost| match lost.outage {
+            Outage::RateLimited(_) => Undone::NotDone(lost.outage),
+            _ => lost.into(),
+        })
     }
 
     /// What Twilio says of a token in one region.
@@ -111,6 +125,16 @@ fn refusal(answer: &Answer, token: &Token) -> Result<Said, Outage> {
         _ => return Err(Outage::Protocol),
     };
     Ok(Said::No(refusal))
+}
+
+/// What an answer means that is not the good one to a change, or to a read of what can be changed.
+fn undone(answer: &Answer, token: &Token) -> Undone {
+    match refusal(answer, token) {
+        Ok(Said::No(Refusal::AccountNotFound)) => Undone::Refused(Objection::NotFound),
+        Ok(Said::No(Refusal::NotPermitted)) => Undone::Refused(Objection::NotAllowed),
+        Ok(Said::No(refusal)) => Undone::Refused(Objection::Token(refusal)),
+        _ => Undone::by_status(answer),
+    }
 }
 
 impl Upstream for Twilio {
@@ -193,6 +217,14 @@ impl UpstreamAccount for At<'_> {
 
     async fn survey(&self, token: &Token, deadline: Instant) -> Survey {
         self.twilio.survey_of(self.account, token, deadline).await
+    }
+
+    fn credentials(&self) -> Option<&dyn UpstreamCredentials> {
+        Some(self)
+    }
+
+    fn tokens(&self, _current: &Token) -> Option<&dyn UpstreamTokens> {
+        Some(self)
     }
 
     async fn works_elsewhere(&self, token: &Token, deadline: Instant) -> Option<&'static str> {

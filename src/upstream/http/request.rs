@@ -92,7 +92,6 @@ impl Body {
         Ok(Self { media_type: "application/json", bytes })
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "Twilio takes forms"))]
     /// The fields of a form (`application/x-www-form-urlencoded`).
     pub(in crate::upstream) fn form(fields: &[(&str, &str)]) -> Self {
         let longest = |text: &str| 3 * text.len() + 1;

@@ -6,9 +6,11 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::Said;
-use crate::provider::Refusal;
+use crate::provider::twilio::ApiKeySid;
+use crate::provider::{Refusal, is_lower_hex};
+use crate::secret::SecretText;
 use crate::upstream::Outage;
-use crate::upstream::json::{DEEPEST, nested_deeper_than, parse};
+use crate::upstream::json::{DEEPEST, nested_deeper_than, parse, secret};
 
 /// The Account resource.
 #[derive(Deserialize)]
@@ -87,6 +89,97 @@ impl CredentialList {
     pub(super) fn confirm(body: &[u8], asked: &str) -> Result<(), Outage> {
         let list: Self = parse(body)?;
         if list.sid == asked { Ok(()) } else { Err(Outage::Protocol) }
+    }
+}
+
+/// A SIP credential of a list.
+#[derive(Deserialize)]
+pub(super) struct SipCredential {
+    sid: String,
+    pub(super) username: String,
+}
+
+impl SipCredential {
+    /// The credential that was asked for.
+    pub(super) fn parse(body: &[u8], asked: &str) -> Result<Self, Outage> {
+        let credential: Self = parse(body)?;
+        if credential.sid == asked { Ok(credential) } else { Err(Outage::Protocol) }
+    }
+}
+
+/// The secondary Auth Token, said once.
+#[derive(Deserialize)]
+pub(super) struct SecondaryToken {
+    account_sid: String,
+    #[serde(deserialize_with = "secret")]
+    secondary_auth_token: SecretText,
+}
+
+impl SecondaryToken {
+    /// The token, if it is this account's and can be one.
+    pub(super) fn parse(body: &[u8], account: &str) -> Result<SecretText, Outage> {
+        let Self { account_sid, secondary_auth_token } = parse(body)?;
+        if account_sid == account && is_lower_hex(secondary_auth_token.expose(), 32) {
+            Ok(secondary_auth_token)
+        } else {
+            Err(Outage::Protocol)
+        }
+    }
+}
+
+/// The answer to a promotion. It has the token as well, which is known.
+#[derive(Deserialize)]
+pub(super) struct Promotion {
+    account_sid: String,
+}
+
+impl Promotion {
+    /// Whether the answer is of this account.
+    pub(super) fn confirm(body: &[u8], account: &str) -> Result<(), Outage> {
+        let promotion: Self = parse(body)?;
+        if promotion.account_sid == account { Ok(()) } else { Err(Outage::Protocol) }
+    }
+}
+
+/// A new API key, whose secret is said once.
+#[derive(Deserialize)]
+pub(super) struct NewKey {
+    pub(super) sid: ApiKeySid,
+    #[serde(deserialize_with = "secret")]
+    pub(super) secret: SecretText,
+}
+
+impl NewKey {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Outage> {
+        parse(body)
+    }
+}
+
+/// A page of API keys.
+#[derive(Deserialize)]
+pub(super) struct KeyPage {
+    pub(super) keys: Vec<Key>,
+    next_page_uri: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Key {
+    pub(super) sid: String,
+    pub(super) friendly_name: Option<String>,
+}
+
+impl KeyPage {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Outage> {
+        parse(body)
+    }
+
+    /// The query of the next page. Only that is taken from the answer: the token goes to no other host or path.
+    pub(super) fn next(&self, path: &str) -> Result<Option<&str>, Outage> {
+        let Some(next) = &self.next_page_uri else { return Ok(None) };
+        match next.split_once('?') {
+            Some((next_path, query)) if next_path == path => Ok(Some(query)),
+            _ => Err(Outage::Protocol),
+        }
     }
 }
 
@@ -269,6 +362,49 @@ mod tests {
                 NumberPage::parse_beginning(nonsense.as_bytes(), "AC1", None).is_err(),
                 "{nonsense}"
             );
+        }
+    }
+
+    #[test]
+    fn only_this_accounts_token_of_the_right_form_is_one() {
+        let digits = "0a".repeat(16);
+        let says = |account: &str, token: &str| {
+            let body = serde_json::json!({"account_sid": account, "secondary_auth_token": token});
+            SecondaryToken::parse(body.to_string().as_bytes(), "AC1")
+                .map(|token| token.expose().to_owned())
+        };
+        assert_eq!(says("AC1", &digits).as_ref(), Ok(&digits));
+        assert_eq!(says("AC2", &digits), Err(Outage::Protocol));
+        for bad in ["", &digits[1..], &digits.to_uppercase(), &format!("{digits}0")] {
+            assert_eq!(says("AC1", bad), Err(Outage::Protocol), "{bad}");
+        }
+        for (body, good) in [
+            (r#"{"account_sid":"AC1","auth_token":"x"}"#, true),
+            (r#"{"account_sid":"AC2"}"#, false),
+            (r#"{"auth_token":"x"}"#, false),
+            ("", false),
+        ] {
+            assert_eq!(Promotion::confirm(body.as_bytes(), "AC1").is_ok(), good, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_keys_leads_to_no_other_path() {
+        let next = |next: &str| {
+            let body = format!(r#"{{"keys":[],"next_page_uri":{next}}}"#);
+            let page = KeyPage::parse(body.as_bytes()).map_err(|_| Outage::Tls)?;
+            page.next("/a/Keys.json").map(|query| query.map(str::to_owned))
+        };
+        assert_eq!(next("null"), Ok(None));
+        assert_eq!(next(r#""/a/Keys.json?Page=1""#), Ok(Some("Page=1".to_owned())));
+        for bad in [r#""/b/Keys.json?Page=1""#, r#""https://x/a/Keys.json?Page=1""#, r#""""#] {
+            assert_eq!(next(bad), Err(Outage::Protocol), "{bad}");
+        }
+        let sid = format!("SK{}", "0".repeat(32));
+        let key = format!(r#"{{"sid":"{sid}","secret":"s","friendly_name":null}}"#);
+        assert!(NewKey::parse(key.as_bytes()).is_ok_and(|key| key.sid.as_str() == sid));
+        for bad in [key.replace("SK", "AC"), key.replace("secret", "x"), key.replace('0', "../")] {
+            assert!(NewKey::parse(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 }

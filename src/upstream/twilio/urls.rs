@@ -10,6 +10,7 @@ use crate::upstream::http::BaseUrl;
 pub struct TwilioUrls {
     api: BaseUrl,
     accounts: BaseUrl,
+    iam: BaseUrl,
     trunking: BaseUrl,
     /// Those that the operator named: they may have any address.
     configured: Vec<BaseUrl>,
@@ -21,6 +22,7 @@ impl Default for TwilioUrls {
         Self {
             api: url("https://api.twilio.com"),
             accounts: url("https://accounts.twilio.com"),
+            iam: url("https://iam.twilio.com"),
             trunking: url("https://trunking.twilio.com"),
             configured: Vec::new(),
         }
@@ -38,13 +40,21 @@ impl TwilioUrls {
     /// as well, unless they are set.
     pub fn follow_api(&mut self) {
         if !is_twilios(&self.api) {
-            (self.accounts, self.trunking) = (self.api.clone(), self.api.clone());
+            self.accounts.clone_from(&self.api);
+            self.iam.clone_from(&self.api);
+            self.trunking.clone_from(&self.api);
         }
     }
 
     /// Sets the API of secondary tokens, which rotation at Twilio needs.
     pub fn set_accounts(&mut self, url: &str) -> Result<(), Invalid> {
         self.accounts = self.configure(url)?;
+        Ok(())
+    }
+
+    /// Sets the API that makes API keys.
+    pub fn set_iam(&mut self, url: &str) -> Result<(), Invalid> {
+        self.iam = self.configure(url)?;
         Ok(())
     }
 
@@ -71,6 +81,14 @@ impl TwilioUrls {
 
     pub(super) fn api(&self, region: Region) -> BaseUrl {
         in_region(&self.api, region)
+    }
+
+    pub(super) fn accounts(&self, region: Region) -> BaseUrl {
+        in_region(&self.accounts, region)
+    }
+
+    pub(super) fn iam(&self, region: Region) -> BaseUrl {
+        in_region(&self.iam, region)
     }
 
     pub(super) fn trunking(&self, region: Region) -> BaseUrl {
@@ -136,6 +154,8 @@ mod tests {
             ]
         );
         assert_eq!(urls.trunking(Region::Ie1).host(), "trunking.dublin.ie1.twilio.com");
+        assert_eq!(urls.accounts(Region::Au1).host(), "accounts.sydney.au1.twilio.com");
+        assert_eq!(urls.iam(Region::Us1).host(), "iam.twilio.com");
         assert!(urls.tells_regions_apart());
     }
 
@@ -168,6 +188,9 @@ mod tests {
             urls.set_api(api).unwrap();
             urls.follow_api();
             assert_eq!(urls.trunking(Region::Us1).host(), trunking, "{api}");
+            for (url, host) in [(&urls.accounts, "accounts"), (&urls.iam, "iam")] {
+                assert_eq!(url.host(), trunking.replacen("trunking", host, 1), "{api}");
+            }
         }
         assert!(TwilioUrls::default().set_api("https://api.twilio.com.").is_err());
     }

@@ -113,6 +113,12 @@ pub(super) const ROWS: &[Row] = &[
         "rotate-password or rotate-sip-password",
     ),
     row(
+        "Twilio's keys in the clear",
+        |_| Spoilt::with(&["--upstream-twilio-iam-url", "http://iam.twilio.com"]),
+        "must be an https URL",
+        "http only to this machine",
+    ),
+    row(
         "a retired host of Twilio's",
         |world| {
             configured(
