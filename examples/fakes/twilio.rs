@@ -7,7 +7,7 @@
 //! - `GET /2010-04-01/Accounts/{AC}/IncomingPhoneNumbers.json`, page after page
 //! - `GET /v1/Trunks/{TK}`, `GET /v1/Trunks/{TK}/CredentialLists` and `…/CredentialLists/{CL}`
 //!
-//! and those that rotate tokens, API keys ([`tokens`]) and SIP passwords ([`sip`]).
+//! and those that rotate tokens ([`tokens`]), API keys ([`keys`]) and SIP passwords ([`sip`]).
 //!
 //! Good answers are those of Twilio's published description, and `tests/openapi.rs` holds the reads to it.
 //! Error bodies are not described there; they come from Twilio's documentation and its clients. Like
@@ -19,6 +19,7 @@
 //! region has tokens and keys of its own, and all see the same accounts.
 
 mod account;
+mod keys;
 mod numbers;
 mod sip;
 mod tokens;
@@ -101,9 +102,31 @@ impl FakeTwilio {
         });
     }
 
+    /// Adds a Main key, which may do all that a token may. At Twilio, a person makes it in the Console.
+    pub fn add_main_key(&self, sid: &str, key_sid: &str, secret: &str) {
+        self.change(sid, |account| {
+            account.add(US1, key_sid, secret, CredentialKind::MainKey, Timestamp::MIN);
+        });
+    }
+
+    /// What a Standard key is told that touches keys, which is not documented: 401, unless this is called.
+    pub fn set_keys_refused(&self, status: u16) {
+        self.with(|twilio| twilio.keys_refused = status);
+    }
+
     /// The SIDs of the account's API keys.
     pub fn api_keys(&self, sid: &str) -> Vec<String> {
-        self.change(sid, |account| account.key_sids().map(str::to_owned).collect())
+        self.change(sid, |account| account.keys().map(|key| key.user.clone()).collect())
+    }
+
+    /// What the account's API keys are called.
+    pub fn api_key_names(&self, sid: &str) -> Vec<String> {
+        self.change(sid, |account| account.keys().map(|key| key.name.clone()).collect())
+    }
+
+    /// Calls an API key so.
+    pub fn name_api_key(&self, sid: &str, key_sid: &str, name: &str) {
+        self.change(sid, |account| account.name_key(key_sid, name));
     }
 
     /// Adds a SIP credential to a credential list, which is made if it is not there.
@@ -161,13 +184,26 @@ impl FakeTwilio {
 }
 
 /// Twilio's accounts, and how it behaves where that is not documented.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Twilio {
     accounts: HashMap<String, Account>,
     second_secondary: SecondSecondary,
     token_delay: SignedDuration,
+    keys_refused: u16,
     /// How much was made up so far.
     made: u64,
+}
+
+impl Default for Twilio {
+    fn default() -> Self {
+        Self {
+            accounts: HashMap::new(),
+            second_secondary: SecondSecondary::default(),
+            token_delay: SignedDuration::ZERO,
+            keys_refused: 401,
+            made: 0,
+        }
+    }
 }
 
 /// A good status with its body, or a refusal.
@@ -307,7 +343,7 @@ impl Twilio {
 
     /// What the request asks for, or the status that says why not.
     fn resource(&mut self, request: &Request, now: Timestamp) -> Reply {
-        let (user, _) = request.basic().ok_or(401_u16)?;
+        request.basic().ok_or(401_u16)?;
         let (method, segments) = (request.method.as_str(), request.segments());
         match (product_of(request), method, segments.as_slice()) {
             (None | Some("api"), _, ["2010-04-01", "Accounts", sid, rest @ ..]) => {
@@ -315,7 +351,8 @@ impl Twilio {
                 let sid = if own { sid.strip_suffix(".json").ok_or(404_u16)? } else { sid };
                 let account = self.accounts.get(sid).ok_or(404_u16)?;
                 // A standard key may not read the account itself.
-                if account.opened_by(request, now).is_none() || own && user != sid {
+                let may_read = account.may_touch_keys(request, now).ok_or(401_u16)?;
+                if own && !may_read {
                     return Err(401.into());
                 }
                 match (method, rest) {
@@ -324,8 +361,7 @@ impl Twilio {
                         Ok((200, account.numbers.page(sid, request)?))
                     }
                     (_, ["SIP", rest @ ..]) => self.sip(request, sid, rest, now),
-                    // Nor may it touch keys.
-                    ("DELETE", ["Keys", key]) if user == sid => self.delete_key(sid, key),
+                    (_, ["Keys.json" | "Keys", ..]) => self.keys(request, sid, rest, now),
                     _ => Err(404.into()),
                 }
             }

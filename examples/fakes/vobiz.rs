@@ -58,6 +58,15 @@ impl FakeVobiz {
         self.with(|vobiz| vobiz.password_required = required);
     }
 
+    /// Whether a credential is enabled, and its description.
+    pub fn configuration(&self, auth_id: &str, id: &str) -> Option<(bool, Option<String>)> {
+        self.with(|vobiz| {
+            let credentials = &vobiz.accounts.get(auth_id)?.credentials;
+            let found = credentials.iter().find(|it| it.id == id)?;
+            Some((found.enabled, found.description.clone()))
+        })
+    }
+
     /// Whether a call that authenticates as this SIP user, with this password, gets through now.
     pub fn accepts(&self, username: &str, password: &str) -> bool {
         self.with(|vobiz| {

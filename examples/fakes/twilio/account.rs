@@ -27,6 +27,8 @@ pub(super) struct Credential {
     pub(super) user: String,
     pub(super) secret: String,
     kind: CredentialKind,
+    /// What an API key is called.
+    pub(super) name: String,
     /// It is refused before.
     valid_from: Timestamp,
 }
@@ -38,8 +40,16 @@ pub(super) enum CredentialKind {
     Primary,
     /// The token beside it, during a rotation.
     Secondary,
-    /// An API key.
+    /// An API key, a Standard one. It may touch neither the account nor keys.
     Key,
+    /// A Main key, which may.
+    MainKey,
+}
+
+impl CredentialKind {
+    fn is_key(self) -> bool {
+        matches!(self, Self::Key | Self::MainKey)
+    }
 }
 
 impl Account {
@@ -73,7 +83,15 @@ impl Account {
         valid_from: Timestamp,
     ) {
         let [region, user, secret] = [region, user, secret].map(str::to_owned);
-        self.credentials.push(Credential { region, user, secret, kind, valid_from });
+        let name = String::new();
+        self.credentials.push(Credential { region, user, secret, kind, name, valid_from });
+    }
+
+    /// Calls a key so.
+    pub(super) fn name_key(&mut self, key_sid: &str, name: &str) {
+        for key in self.credentials.iter_mut().filter(|it| it.user == key_sid) {
+            name.clone_into(&mut key.name);
+        }
     }
 
     pub(super) fn forget_credentials(&mut self) {
@@ -110,7 +128,7 @@ impl Account {
     /// Whether there was such a key.
     pub(super) fn drop_key(&mut self, key_sid: &str) -> bool {
         let before = self.credentials.len();
-        self.credentials.retain(|it| it.kind != CredentialKind::Key || it.user != key_sid);
+        self.credentials.retain(|it| !it.kind.is_key() || it.user != key_sid);
         self.credentials.len() < before
     }
 
@@ -128,16 +146,20 @@ impl Account {
         now: Timestamp,
     ) -> Option<CredentialKind> {
         let kind = self.opened_by(request, now)?.kind;
-        (kind != CredentialKind::Key).then_some(kind)
+        (!kind.is_key()).then_some(kind)
+    }
+
+    /// Whether a request is authenticated with what may touch keys. None: with nothing.
+    pub(super) fn may_touch_keys(&self, request: &Request, now: Timestamp) -> Option<bool> {
+        Some(self.opened_by(request, now)?.kind != CredentialKind::Key)
     }
 
     pub(super) fn accepts(&self, secret: &str, now: Timestamp) -> bool {
         self.credentials.iter().any(|it| it.secret == secret && it.valid_from <= now)
     }
 
-    pub(super) fn key_sids(&self) -> impl Iterator<Item = &str> {
-        let keys = self.credentials.iter().filter(|it| it.kind == CredentialKind::Key);
-        keys.map(|it| it.user.as_str())
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Credential> {
+        self.credentials.iter().filter(|it| it.kind.is_key())
     }
 
     pub(super) fn set_trunk(&mut self, trunk: Trunk) {

@@ -1,7 +1,6 @@
-//! Auth Tokens and API keys, as they are made, promoted and deleted.
+//! Auth Tokens, as they are made, promoted and deleted.
 //!
 //! - `POST` and `DELETE /v1/AuthTokens/Secondary`, by the primary token; `POST /v1/AuthTokens/Promote`, by either.
-//! - `POST /v1/Keys` (iam) and `DELETE /2010-04-01/Accounts/{AC}/Keys/{SK}.json`.
 //!
 //! Nothing reads a secondary token back. Two things are not documented, and can be chosen: what a second secondary
 //! token does to the first, and how long a new token takes to be accepted.
@@ -10,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::super::carrier::{Request, made_up};
-use super::account::CredentialKind::{Key, Primary, Secondary};
+use super::account::CredentialKind::{Primary, Secondary};
 use super::{Reply, Twilio, region_of};
 
 /// What Twilio does when a second secondary token is made.
@@ -67,30 +66,6 @@ impl Twilio {
         }
     }
 
-    pub(super) fn create_key(&mut self, request: &Request, now: Timestamp) -> Reply {
-        let number = self.next_number();
-        let (sid, secret) = (format!("SK{}", made_up("key", number)), made_up("secret", number));
-        let account_sid = request.form("AccountSid").ok_or(400_u16)?;
-        let account = self.accounts.get_mut(&account_sid).ok_or(401_u16)?;
-        account.opened_by_token(request, now).ok_or(401_u16)?;
-        let region = region_of(request).ok_or(401_u16)?;
-        account.add(region, &sid, &secret, Key, now);
-        let name = request.form("FriendlyName");
-        Ok((
-            201,
-            json!({
-                "sid": sid, "friendly_name": name, "secret": secret, "policy": null,
-                "date_created": rfc2822(now), "date_updated": rfc2822(now),
-            }),
-        ))
-    }
-
-    pub(super) fn delete_key(&mut self, sid: &str, key: &str) -> Reply {
-        let key = key.strip_suffix(".json").ok_or(404_u16)?;
-        let account = self.accounts.get_mut(sid).ok_or(404_u16)?;
-        if account.drop_key(key) { Ok((204, Value::Null)) } else { Err(404.into()) }
-    }
-
     pub(super) fn set_token_delay(&mut self, delay: SignedDuration) {
         self.token_delay = delay;
     }
@@ -102,8 +77,4 @@ fn token_resource(sid: &str, field: &str, token: &str, path: &str, now: Timestam
         "date_created": now.to_string(), "date_updated": now.to_string(),
         "url": format!("https://accounts.twilio.com/v1/AuthTokens/{path}"),
     })
-}
-
-fn rfc2822(time: Timestamp) -> String {
-    time.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
