@@ -2,6 +2,7 @@
 //!
 //! What is Twilio's own is in `providers`, `upstream_faults` and `verifications`.
 
+mod changes;
 mod fakes;
 mod faults;
 mod updates;
