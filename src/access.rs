@@ -105,6 +105,7 @@ actions! {
     ListRotations: Reader | Rotator | TokenWriter | AccountAdmin;
     ConfirmRotation: Rotator | AccountAdmin;
     CancelRotation: Rotator | AccountAdmin;
+    ResumeRotation: Rotator | AccountAdmin;
     CreateProvider: AccountAdmin;
     GetProvider: Reader | Rotator | TokenWriter | AccountAdmin;
     ListProviders: Reader | Rotator | TokenWriter | AccountAdmin;

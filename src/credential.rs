@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::name::{CredentialName, Etag, Invalid, Uid, bounded_text};
+use crate::name::{CredentialName, Etag, Invalid, ResourceId, Uid, bounded_text};
+use crate::provider::ProviderType;
 use crate::versions::Versions;
-pub use carrier::CarrierCredential;
+pub use carrier::{CarrierCredential, Chooser, Residence};
 
 /// What a SIP username and a realm are made of: `:` would make HA1 ambiguous, `"` and `\` would need
 /// escapes in the digest header, a space splits it.
@@ -104,6 +105,8 @@ pub struct Credential {
     pub rotate_time: Timestamp,
     /// The versions beside the active one.
     pub versions: Versions,
+    /// At which carrier it lives. None: the vault's word on it counts.
+    pub residence: Option<Residence>,
 }
 
 impl Credential {
@@ -132,6 +135,10 @@ pub struct CredentialFilter {
     pub labels: Labels,
     /// Only those whose password was set before this.
     pub rotated_before: Option<Timestamp>,
+    /// Only those that live at this provider.
+    pub provider: Option<ResourceId>,
+    /// Only those that live at this carrier.
+    pub provider_type: Option<ProviderType>,
 }
 
 impl CredentialFilter {

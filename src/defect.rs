@@ -44,6 +44,8 @@ pub enum Defect {
     NoOverlap,
     /// A rotation without an overlap has one. Caught by the checks beside rotations.
     KeepReplaced,
+    /// A call to a carrier is made before it is written down. Caught by the crash matrix.
+    JournalLate,
     /// A sealed secret stays when its time has passed. Caught by the look into the files.
     KeepDelivery,
     /// An import that goes on does not know its request ids. Caught by the interrupted import.
@@ -90,6 +92,7 @@ impl Defect {
             Self::ForgetRequests => "forget-requests",
             Self::NoOverlap => "no-overlap",
             Self::KeepReplaced => "keep-replaced",
+            Self::JournalLate => "journal-late",
             Self::KeepDelivery => "keep-delivery",
             Self::ForgetImport => "forget-import",
             Self::ConfirmUndelivered => "confirm-undelivered",

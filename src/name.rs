@@ -5,6 +5,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// Why a value from outside is not acceptable, in words for the person who sent it.
 ///
@@ -14,7 +15,8 @@ use jiff::Timestamp;
 pub struct Invalid(pub &'static str);
 
 /// The last part of a resource name: `[a-z][a-z0-9-]{2,62}`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ResourceId(Box<str>);
 
 impl ResourceId {
@@ -50,6 +52,20 @@ impl ResourceId {
     }
 }
 
+impl TryFrom<String> for ResourceId {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ResourceId> for String {
+    fn from(id: ResourceId) -> Self {
+        id.0.into()
+    }
+}
+
 impl fmt::Display for ResourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -60,7 +76,7 @@ impl fmt::Display for ResourceId {
 ///
 /// Ciphertext is bound to it, so a resource that is deleted and created again under the same name
 /// cannot be confused with its predecessor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Uid([u8; 16]);
 
 impl Uid {

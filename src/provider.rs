@@ -184,6 +184,22 @@ impl ProviderType {
     }
 }
 
+/// Why a carrier did not do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Objection {
+    /// It does not take the token, or serves its account no more.
+    Token(Refusal),
+    /// It has no such credential.
+    NotFound,
+    /// It does not take such a password.
+    Password,
+    /// The token may not do this.
+    NotAllowed,
+    /// It did not like the request, and what it says of why is not known here.
+    Other,
+}
+
 /// A provider as it is configured now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provider {

@@ -1,6 +1,7 @@
 //! Recipients of secrets: public keys that passwords are sealed for, and which of them an account accepts.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::name::{Invalid, ResourceId, child_name};
@@ -14,7 +15,7 @@ child_name!(
 );
 
 /// An X25519 public key (RFC 7748). What is sealed for it only the holder of its private key opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
@@ -52,7 +53,8 @@ pub struct RecipientKey {
 }
 
 /// To whom a new secret goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Recipient {
     /// To the caller, in plaintext, in the one answer.
     Caller,

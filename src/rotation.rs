@@ -1,4 +1,7 @@
-//! Rotations that outlive their call: a secret that waits for its recipient, or for a proof that it arrived.
+//! Rotations that outlive their call: a secret that waits for its recipient, for a proof that it arrived, or for a
+//! carrier.
+
+mod work;
 
 use std::fmt;
 
@@ -7,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{CredentialName, Invalid, ResourceId, Uid};
 use crate::recipient::PublicKey;
+pub use work::{INTERRUPTED, LEASE, SealFor, Unanswered, Work};
 
 /// How long a sealed secret is delivered again at the least, unless it is confirmed before.
 const SHORTEST_DELIVERY: SignedDuration = SignedDuration::from_mins(15);
@@ -48,19 +52,25 @@ impl fmt::Display for RotationName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    /// The carrier has not been asked yet.
+    Pending,
+    /// The carrier is asked, again and again if need be.
+    Applying,
     /// Old and new verify, until the recipient proves that it holds the new one.
     Holding,
     /// The new one is active.
     Succeeded,
     /// The new one is destroyed, the old one is active.
     Cancelled,
-    /// A person should decide. Old and new verify.
+    /// A person should decide or help. Old and new verify.
     NeedsAttention,
 }
 
 impl State {
     /// All of them, with their names as stored and typed.
-    pub const ALL: [(Self, &'static str); 4] = [
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Pending, "pending"),
+        (Self::Applying, "applying"),
         (Self::Holding, "holding"),
         (Self::Succeeded, "succeeded"),
         (Self::Cancelled, "cancelled"),
@@ -116,6 +126,25 @@ pub enum StepKind {
     Cancel,
     /// The time of the sealed secret passed; its sealed form is gone.
     Expire,
+    /// The carrier was asked.
+    Apply,
+    /// It waits for a person.
+    Wait,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// As it should.
+    #[default]
+    Done,
+    /// The carrier said no, and did nothing.
+    Refused,
+    /// Nothing was done.
+    NotDone,
+    /// Nobody knows whether it was done.
+    Unknown,
 }
 
 /// A step of a rotation.
@@ -127,6 +156,20 @@ pub struct Step {
     pub time: Timestamp,
     /// What it means, for people; empty where the kind says it all.
     pub message: String,
+    /// How it ended.
+    #[serde(default)]
+    pub outcome: Outcome,
+    /// Why it did not end as it should, as in an error's reason; empty where it did.
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl Step {
+    /// A step that is done.
+    pub fn new(kind: StepKind, time: Timestamp, message: &str) -> Self {
+        let (outcome, reason) = (Outcome::Done, String::new());
+        Self { kind, time, message: message.to_owned(), outcome, reason }
+    }
 }
 
 /// For whom a secret was sealed, and until when it is delivered again.
@@ -192,10 +235,17 @@ pub struct Rotation {
     pub end_time: Option<Timestamp>,
     /// When the recipient confirmed.
     pub confirm_time: Option<Timestamp>,
+    /// What there is to do at a carrier, if what is rotated lives there.
+    pub work: Option<Work>,
 }
 
 impl Rotation {
-    /// When the vault must look at it by itself.
+    /// Whether it waits for a proof that the new secret arrived.
+    pub fn awaits_confirmation(&self) -> bool {
+        self.require_confirmation && self.confirm_time.is_none() && !self.state.is_final()
+    }
+
+    /// When the vault must look at it by itself, but for its work at a carrier.
     pub fn due_time(&self) -> Option<Timestamp> {
         if let Some(delivery) = &self.delivery {
             return Some(delivery.expire_time);
@@ -208,18 +258,28 @@ impl Rotation {
     #[must_use]
     pub fn after(&self, kind: StepKind, state: State, now: Timestamp, message: &str) -> Self {
         let mut next = self.clone();
-        next.steps.push(Step { kind, time: now, message: message.to_owned() });
-        next.revision += 1;
-        next.state = state;
-        next.update_time = now;
-        next.end_time = next.end_time.or(state.is_final().then_some(now));
-        next
+        next.steps.push(Step::new(kind, now, message));
+        next.moved(state, now)
+    }
+
+    /// In its next revision, and in this state.
+    fn moved(self, state: State, now: Timestamp) -> Self {
+        let end_time = self.end_time.or(state.is_final().then_some(now));
+        Self { revision: self.revision + 1, state, update_time: now, end_time, ..self }
     }
 
     /// After its confirmation. Whether there was a proof is the caller's business.
     #[must_use]
     pub fn confirmed(&self, now: Timestamp) -> Self {
-        let next = self.after(StepKind::Confirm, State::Succeeded, now, "");
+        let state = match &self.work {
+            None => State::Succeeded,
+            Some(_) if self.awaits_confirmation() => State::Pending,
+            Some(_) => self.state,
+        };
+        let mut next = self.after(StepKind::Confirm, state, now, "");
+        if let Some(work) = next.work.as_mut().filter(|_| self.awaits_confirmation()) {
+            work.next_time = now;
+        }
         Self { delivery: None, confirm_time: Some(now), ..next }
     }
 

@@ -242,6 +242,8 @@ pub async fn serve(
     beside.spawn(async move { recorder.run_noise_records().await });
     let ender = Arc::clone(&vault);
     beside.spawn(async move { ender.run_rotations().await });
+    let performer = Arc::clone(&vault);
+    beside.spawn(async move { performer.run_carrier_work().await });
     let counter = Arc::clone(&vault);
     beside.spawn(async move { counter.run_use_counts().await });
     let has_room = vault.has_room();

@@ -44,6 +44,17 @@ pub struct StoredCredential {
     pub others: Vec<StoredVersion>,
 }
 
+impl StoredCredential {
+    /// The password of this version, if it is kept.
+    pub fn sealed(&self, version: u64) -> Option<&Sealed> {
+        if self.credential.version == version {
+            return Some(&self.password);
+        }
+        let other = self.others.iter().find(|other| other.version == version);
+        other.map(|other| &other.sealed)
+    }
+}
+
 /// A version of a secret beside the active one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredVersion {
@@ -163,6 +174,8 @@ pub enum Taken {
     Id,
     /// The username in its realm.
     Username,
+    /// What it is at its carrier.
+    AtCarrier,
 }
 
 /// Why a store did not do what it was asked. Nothing of it has happened, except after `Unavailable` from
@@ -184,6 +197,9 @@ pub enum Error {
     /// Nobody could operate the vault any more.
     #[error("it is the vault's last operator")]
     LastOperator,
+    /// Something lives at the provider.
+    #[error("the provider is in use")]
+    InUse,
     /// The account was disabled since its caller was let in.
     #[error("the account is disabled")]
     Disabled,
@@ -223,6 +239,9 @@ pub struct Page<T> {
 pub trait Store: Send + Sync + fmt::Debug {
     /// What makes this vault this vault.
     fn identity(&self) -> &Identity;
+
+    /// Whether no other process can have this store open.
+    fn is_exclusive(&self) -> bool;
 
     /// An API token and its standing.
     async fn api_token(&self, id: &TokenId) -> Result<Option<StoredApiToken>, Error>;
@@ -332,6 +351,14 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Rotations of all accounts that are not disabled, which the vault must look at by `until`.
     async fn due_rotations(
+        &self,
+        worker: &Worker,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(Account, ResourceId)>, Error>;
+
+    /// Rotations of all accounts that are not disabled, whose next call to a carrier is due by `until`.
+    async fn due_work(
         &self,
         worker: &Worker,
         until: Timestamp,

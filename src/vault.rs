@@ -5,7 +5,9 @@
 
 mod accounts;
 mod api_tokens;
+mod at_carrier;
 mod authenticate;
+mod carrier_work;
 mod create_credential;
 mod create_provider;
 mod delete_credential;
@@ -45,11 +47,12 @@ use crate::access::{
 };
 use crate::audit::{self, Chain, Entry};
 use crate::clock::Clock;
-use crate::crypto::{Field, Place, Sealer};
+use crate::crypto::{self, Field, Place, Sealer};
 use crate::name::{OwnerName, ResourceId, Uid};
-use crate::provider::{Kind, Refusal};
+use crate::provider::{Kind, Objection, Refusal};
 use crate::store::{self, Store, Write};
 use crate::upstream::{Outage, Upstream, UpstreamAccount};
+use carrier_work::CarrierWork;
 use failed_digests::FailedDigests;
 use limits::Limits;
 use noise::Noise;
@@ -84,6 +87,7 @@ pub struct Vault {
     limits: Limits,
     failed_digests: FailedDigests,
     uses: UseCounts,
+    work: CarrierWork,
     noise: Noise,
     clock: Arc<dyn Clock>,
 }
@@ -99,8 +103,10 @@ impl Vault {
     ) -> Self {
         let failed_digests = FailedDigests::new(limits.failed_digest_checks, &clock);
         let (limits, noise) = (Limits::new(limits, &clock), Noise::default());
-        let uses = UseCounts::default();
-        Self { store, sealer, upstreams, limits, failed_digests, uses, noise, clock }
+        // Without random bytes nothing works; zeros only have a call waited for that another process has left.
+        let holder = Uid::from_bytes(crypto::random::bytes().unwrap_or_default());
+        let (uses, work) = (UseCounts::default(), CarrierWork::new(holder));
+        Self { store, sealer, upstreams, limits, failed_digests, uses, work, noise, clock }
     }
 
     /// Whether `credvault dev` made it.
@@ -281,6 +287,18 @@ impl From<Refusal> for Error {
     }
 }
 
+impl From<Objection> for Error {
+    fn from(objection: Objection) -> Self {
+        match objection {
+            Objection::Token(refusal) => refusal.into(),
+            Objection::NotFound => Self::UpstreamCredentialNotFound,
+            Objection::Password => Self::UpstreamRejectedPassword,
+            Objection::NotAllowed => Self::UpstreamNotAllowed,
+            Objection::Other => Self::UpstreamRefused,
+        }
+    }
+}
+
 impl From<Outage> for Error {
     fn from(outage: Outage) -> Self {
         match outage {
@@ -306,6 +324,9 @@ impl From<store::Error> for Error {
             store::Error::Taken(store::Taken::Username) => {
                 Self::AlreadyExists { what: "username in this realm" }
             }
+            store::Error::Taken(store::Taken::AtCarrier) => {
+                Self::AlreadyExists { what: "id at the carrier" }
+            }
             // `Vault::commit` looks at repeats itself; without a request id there are none.
             store::Error::Repeated(_) => Self::RequestIdReused,
             store::Error::AdminExists => {
@@ -313,6 +334,7 @@ impl From<store::Error> for Error {
             }
             store::Error::LastAdmin => Self::LastAdmin,
             store::Error::LastOperator => Self::LastOperator,
+            store::Error::InUse => Self::ProviderInUse,
             store::Error::Disabled => Self::AccountDisabled,
             store::Error::Overloaded => Self::Overloaded,
             store::Error::Full(source) => Self::StorageFull(source),
@@ -322,19 +344,19 @@ impl From<store::Error> for Error {
     }
 }
 
-impl From<crate::crypto::Error> for Error {
-    fn from(error: crate::crypto::Error) -> Self {
+impl From<crypto::Error> for Error {
+    fn from(error: crypto::Error) -> Self {
         match error {
             // Nobody but a caller brings keys; whoever takes one says in which field it stood.
-            crate::crypto::Error::UnfitKey => Self::Internal(error.into()),
-            crate::crypto::Error::Random(source) => source.into(),
+            crypto::Error::UnfitKey => Self::Internal(error.into()),
+            crypto::Error::Random(source) => source.into(),
             damaged => Self::RecordDamaged(damaged.into()),
         }
     }
 }
 
-impl From<crate::crypto::random::Error> for Error {
-    fn from(error: crate::crypto::random::Error) -> Self {
+impl From<crypto::random::Error> for Error {
+    fn from(error: crypto::random::Error) -> Self {
         Self::Internal(error.into())
     }
 }

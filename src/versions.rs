@@ -21,6 +21,8 @@ const REMEMBERED: usize = 10;
 pub enum State {
     /// Made but not yet active. It verifies: whoever received it may use it.
     Pending,
+    /// A carrier is asked to make it. Nobody has it yet, so nothing verifies.
+    Awaited,
     /// Replaced; it verifies until then.
     Retiring {
         /// From then on it verifies no more.
@@ -57,6 +59,9 @@ struct Stored {
     /// Destroyed then. Neither: pending.
     #[serde(default, with = "microsecond::optional", skip_serializing_if = "Option::is_none")]
     gone: Option<Timestamp>,
+    /// Pending, and a carrier is asked to make it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    awaited: bool,
 }
 
 impl From<Stored> for Version {
@@ -64,6 +69,7 @@ impl From<Stored> for Version {
         let state = match (stored.gone, stored.until) {
             (Some(time), _) => State::Destroyed { time },
             (None, Some(until)) => State::Retiring { until },
+            (None, None) if stored.awaited => State::Awaited,
             (None, None) => State::Pending,
         };
         Self { number: stored.v, create_time: stored.made, state }
@@ -73,11 +79,12 @@ impl From<Stored> for Version {
 impl From<Version> for Stored {
     fn from(version: Version) -> Self {
         let (until, gone) = match version.state {
-            State::Pending => (None, None),
+            State::Pending | State::Awaited => (None, None),
             State::Retiring { until } => (Some(until), None),
             State::Destroyed { time } => (None, Some(time)),
         };
-        Self { v: version.number, made: version.create_time, until, gone }
+        let awaited = version.state == State::Awaited;
+        Self { v: version.number, made: version.create_time, until, gone, awaited }
     }
 }
 
@@ -87,8 +94,13 @@ impl Version {
         match self.state {
             State::Pending => true,
             State::Retiring { until } => now < until,
-            State::Destroyed { .. } => false,
+            State::Awaited | State::Destroyed { .. } => false,
         }
+    }
+
+    /// Whether its ciphertext is kept.
+    fn is_kept(&self) -> bool {
+        matches!(self.state, State::Pending | State::Retiring { .. })
     }
 
     fn is_destroyed(&self) -> bool {
@@ -113,24 +125,24 @@ impl Versions {
 
     /// Whether any has a ciphertext that is kept beside the active one.
     pub fn any_kept(&self) -> bool {
-        self.0.iter().any(|version| !version.is_destroyed())
+        self.0.iter().any(Version::is_kept)
     }
 
     /// Whether the ciphertext of this one is kept.
     pub fn keeps(&self, number: u64) -> bool {
-        self.0.iter().any(|version| version.number == number && !version.is_destroyed())
+        self.0.iter().any(|version| version.number == number && version.is_kept())
     }
 
     /// The one that waits to become active.
     pub fn pending(&self) -> Option<&Version> {
-        self.0.iter().find(|version| version.state == State::Pending)
+        self.0.iter().find(|version| matches!(version.state, State::Pending | State::Awaited))
     }
 
     /// The next retiring one whose time comes.
     pub fn next_retirement(&self) -> Option<Timestamp> {
         let until = |version: &Version| match version.state {
             State::Retiring { until } => Some(until),
-            State::Pending | State::Destroyed { .. } => None,
+            State::Pending | State::Awaited | State::Destroyed { .. } => None,
         };
         self.0.iter().filter_map(until).min()
     }
@@ -168,15 +180,26 @@ impl Versions {
     /// With a version that waits to become active.
     #[must_use]
     pub fn with_pending(&self, number: u64, now: Timestamp) -> Self {
+        self.with(Version { number, create_time: now, state: State::Pending }, now)
+    }
+
+    /// With a version that a carrier is to make.
+    #[must_use]
+    pub fn with_awaited(&self, number: u64, now: Timestamp) -> Self {
+        self.with(Version { number, create_time: now, state: State::Awaited }, now)
+    }
+
+    fn with(&self, version: Version, now: Timestamp) -> Self {
         let mut versions = self.at(now);
-        versions.0.push(Version { number, create_time: now, state: State::Pending });
+        versions.0.push(version);
         versions.tidied()
     }
 
     /// Without the pending one, which becomes active.
     #[must_use]
     pub fn promoted(&self) -> Self {
-        let kept = self.0.iter().filter(|version| version.state != State::Pending);
+        let waits = |version: &&Version| matches!(version.state, State::Pending | State::Awaited);
+        let kept = self.0.iter().filter(|version| !waits(version));
         Self(kept.copied().collect())
     }
 
@@ -185,7 +208,7 @@ impl Versions {
     pub fn cancelled(&self, now: Timestamp) -> Self {
         let state = State::Destroyed { time: now };
         let cancel = |version: &Version| match version.state {
-            State::Pending => Version { state, ..*version },
+            State::Pending | State::Awaited => Version { state, ..*version },
             _ => *version,
         };
         Self(self.0.iter().map(cancel).collect()).tidied()

@@ -34,7 +34,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("credential", "account name provider secret versions"),
     ("provider", "account name secret"),
     ("recipient", "name provider"),
-    ("rotation", "credential name recipient"),
+    ("rotation", "credential name provider recipient"),
     ("digest", "credential name secret"),
     ("audit", "account name"),
     ("access", "account credential provider name secret audit defect"),

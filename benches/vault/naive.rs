@@ -69,6 +69,7 @@ fn credential(name: String, version: i64) -> Credential {
         rotate_time: Some(prost_types::Timestamp { seconds: 1_780_000_000, nanos: 123_456_000 }),
         etag: "\"12345678.1\"".to_owned(),
         last_success_time: None,
+        ..Credential::default()
     }
 }
 

@@ -190,6 +190,11 @@ impl<C: Carrier> Fake<C> {
         self.shared.state().most_in_flight
     }
 
+    /// How many requests have not their whole answer yet.
+    pub fn in_flight(&self) -> u64 {
+        self.shared.state().in_flight
+    }
+
     /// Its time.
     pub fn now(&self) -> Timestamp {
         self.shared.state().now()

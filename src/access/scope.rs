@@ -332,6 +332,11 @@ impl Worker {
         AccountScope::new(account, self.actor.clone(), "ExpireRotation")
     }
 
+    /// The right to carry rotations of an account out at their carriers.
+    pub fn performance(&self, account: Account) -> AccountScope {
+        AccountScope::new(account, self.actor.clone(), "PerformRotation")
+    }
+
     /// The right to verify the providers of an account.
     pub fn scope(&self, account: Account) -> Scope<VerifyProvider> {
         Scope::of(AccountScope::new(account, self.actor.clone(), VerifyProvider::METHOD))

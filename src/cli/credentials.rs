@@ -238,6 +238,7 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
         username_prefix: args.username_prefix,
         labels: args.labels.into_iter().collect(),
         rotated_before: args.rotated_before.map(timestamp),
+        ..CredentialFilter::default()
     };
     let is_filtered = filter != CredentialFilter::default();
     let connection = args.options.connect()?;

@@ -225,6 +225,8 @@ fn print(rotation: &Rotation) -> anyhow::Result<()> {
             RotationStepKind::Confirm => "its recipient has it",
             RotationStepKind::Cancel => "cancelled",
             RotationStepKind::Expire => "its time has passed",
+            RotationStepKind::Apply => "the carrier was asked",
+            RotationStepKind::Wait => "it needs a person",
             RotationStepKind::Unspecified => "something that is not known here",
         };
         let when = time(step.time).map_or(String::new(), |it| it.strftime("%FT%TZ  ").to_string());

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::name::{ResourceId, Uid};
 use crate::provider::telepath::TrunkId;
 use crate::provider::twilio::{CredentialListSid, CredentialSid};
 use crate::provider::vobiz::CredentialId;
@@ -44,4 +45,25 @@ impl CarrierCredential {
     pub fn fits(&self, kind: &Kind) -> bool {
         self.provider_type() == kind.provider_type()
     }
+}
+
+/// Where a credential lives that does not live in the vault alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Residence {
+    /// The provider whose token opens the account there.
+    pub provider: ResourceId,
+    /// That provider itself.
+    pub provider_uid: Uid,
+    /// Its id there.
+    pub at: CarrierCredential,
+}
+
+/// Who chooses a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chooser {
+    /// The vault, and the carrier takes it.
+    Vault,
+    /// The carrier, which says it once.
+    Carrier,
 }

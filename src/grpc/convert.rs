@@ -41,6 +41,20 @@ pub(super) fn provider_name(path: &str, text: &str) -> Result<ProviderName, Erro
     field(path, text, ProviderName::parse)
 }
 
+/// The id of a provider of this account.
+pub(super) fn provider_of(
+    path: &str,
+    text: &str,
+    account: &ResourceId,
+) -> Result<ResourceId, Error> {
+    let name = provider_name(path, text)?;
+    if name.account == *account {
+        Ok(name.id)
+    } else {
+        Err(Error::field(path, Invalid("must be of the same account")))
+    }
+}
+
 /// An id that the caller chose, or None.
 pub(super) fn chosen_id(path: &str, text: &str) -> Result<Option<ResourceId>, Error> {
     if text.is_empty() { Ok(None) } else { field(path, text, ResourceId::parse).map(Some) }

@@ -55,7 +55,7 @@ impl CredentialService for Service {
         let (size, token) = (request.page_size, std::mem::take(&mut request.page_token));
         request.page_size = 0;
         let page = convert::page(size, token, &request)?;
-        let filter = wire::filter(request.filter)?;
+        let filter = wire::filter(request.filter, &account)?;
         let listed = self.vault.list_credentials(&scope, filter, page).await?;
         Ok(Response::new(ListCredentialsResponse {
             credentials: listed

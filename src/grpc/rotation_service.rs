@@ -7,6 +7,7 @@ use super::proto::rotation_service_server::RotationService;
 use super::proto::{
     CancelRotationRequest, CancelRotationResponse, ConfirmRotationRequest, ConfirmRotationResponse,
     GetRotationRequest, GetRotationResponse, ListRotationsRequest, ListRotationsResponse,
+    ResumeRotationRequest, ResumeRotationResponse,
 };
 use super::{Service, accept};
 
@@ -67,5 +68,17 @@ impl RotationService for Service {
         let intent = convert::intent(&request, "", &request.reason)?;
         let rotation = self.vault.cancel_rotation(&scope, &name, &intent).await?;
         Ok(Response::new(CancelRotationResponse { rotation: Some(wire::to_wire(rotation)) }))
+    }
+
+    async fn resume_rotation(
+        &self,
+        request: Request<ResumeRotationRequest>,
+    ) -> Result<Response<ResumeRotationResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let name = wire::name(&request.name)?;
+        let scope = self.vault.authorize(&caller, &name.parent.account, &request.name).await?;
+        let intent = convert::intent(&request, "", &request.reason)?;
+        let rotation = self.vault.resume_rotation(&scope, &name, &intent).await?;
+        Ok(Response::new(ResumeRotationResponse { rotation: Some(wire::to_wire(rotation)) }))
     }
 }

@@ -57,13 +57,20 @@ fn code(error: &Error) -> (Code, Option<Duration>) {
         | Error::UpstreamNotPermitted
         | Error::UpstreamAccountInactive
         | Error::UpstreamAccountNotFound
-        | Error::UpstreamSidMismatch => (Code::FailedPrecondition, None),
+        | Error::UpstreamSidMismatch
+        | Error::UpstreamCredentialNotFound
+        | Error::UpstreamRejectedPassword
+        | Error::UpstreamNotAllowed
+        | Error::UpstreamRefused
+        | Error::ProviderInUse => (Code::FailedPrecondition, None),
         Error::UpstreamRateLimited { retry_after } | Error::UpstreamCircuitOpen { retry_after } => {
             (Code::Unavailable, Some(*retry_after))
         }
         Error::UpstreamError
         | Error::UpstreamTimeout
         | Error::UpstreamUnreachable
+        | Error::UpstreamUnsure { .. }
+        | Error::UpstreamPending
         | Error::StorageUnavailable(_) => (Code::Unavailable, soon),
         Error::UpstreamTls
         | Error::UpstreamRedirect

@@ -101,7 +101,8 @@ pub struct Facts {
 }
 
 /// A carrier's definite no to a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// This account and token do not belong together.
     RejectedToken,

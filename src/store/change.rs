@@ -101,7 +101,12 @@ pub enum Change {
         leaves_to: Option<Recipient>,
     },
     /// A rotation's next revision, if it is still at the one before.
-    ReplaceRotation(Box<StoredRotation>),
+    ReplaceRotation {
+        /// The next revision.
+        rotation: Box<StoredRotation>,
+        /// To whom a password leaves with it, as with a creation.
+        leaves_to: Option<Recipient>,
+    },
     /// What became of versions in use: added to what is known of credentials that still exist.
     CountUses(Vec<Counted>),
     /// Removes a credential and its secrets, if it is still at its revision.
@@ -118,7 +123,8 @@ pub enum Change {
     /// A verification, if token and kind are still those that were verified. An older one than what is stored only
     /// enters the history.
     RecordVerification(Provider),
-    /// Removes a provider and its token, if it is still at its revision.
+    /// Removes a provider and its token, if it is still at its revision. [`Error::InUse`](super::Error::InUse) while a
+    /// credential lives there.
     DeleteProvider(Provider),
 }
 
@@ -137,7 +143,8 @@ pub struct Write {
 pub(super) enum Record {
     /// In the audit chain.
     Audit(Box<audit::Entry>),
-    /// In the history of verifications alone, because nothing changed but the time.
+    /// In what is changed itself: the history of verifications, where nothing changed but the time, or the steps of a
+    /// rotation.
     History,
     /// Nowhere else: it counts what callers did.
     Counts,
@@ -165,6 +172,13 @@ impl Write {
         let chain = Chain::of_account(scope.account());
         let record = entry.map_or(Record::History, |entry| Record::Audit(Box::new(entry)));
         Self { account, chain, change: Change::RecordVerification(provider), record, once: None }
+    }
+
+    /// A step of a rotation that is not its end. Its place among the rotation's steps is its record.
+    pub fn journal(scope: &AccountScope, rotation: StoredRotation) -> Self {
+        let (account, chain) = (scope.account().uid, Chain::of_account(scope.account()));
+        let change = Change::ReplaceRotation { rotation: Box::new(rotation), leaves_to: None };
+        Self { account, chain, change, record: Record::History, once: None }
     }
 
     /// Counts of uses, of any accounts.

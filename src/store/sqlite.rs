@@ -177,6 +177,11 @@ impl Store for SqliteStore {
         &self.identity
     }
 
+    /// A second process on the same file does not start.
+    fn is_exclusive(&self) -> bool {
+        true
+    }
+
     async fn api_token(&self, id: &TokenId) -> Result<Option<StoredApiToken>, Error> {
         self.known.token(id, || self.read(|connection| access::api_token(connection, id)))
     }
@@ -331,6 +336,15 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<(Account, ResourceId)>, Error> {
         self.scans.run(None, move |connection| rotations::due(connection, until, limit)).await
+    }
+
+    async fn due_work(
+        &self,
+        _: &Worker,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(Account, ResourceId)>, Error> {
+        self.scans.run(None, move |connection| rotations::due_work(connection, until, limit)).await
     }
 
     async fn recipient_key(

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use super::Outage;
 use super::http::{Answer, Lost};
 use crate::credential::CarrierCredential;
-use crate::provider::{Refusal, Token};
+pub use crate::credential::Chooser;
+pub use crate::provider::Objection;
+use crate::provider::Token;
 use crate::secret::SecretText;
 
 /// What became of a call to a carrier.
@@ -22,21 +24,6 @@ pub enum Effect<T> {
     NotDone(Outage),
     /// Nobody knows whether it is done.
     Unknown(Outage),
-}
-
-/// Why a carrier did not do what it was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Objection {
-    /// It does not take the token, or serves its account no more.
-    Token(Refusal),
-    /// It has no such credential.
-    NotFound,
-    /// It does not take such a password.
-    Password,
-    /// The token may not do this.
-    NotAllowed,
-    /// It did not like the request, and what it says of why is not known here.
-    Other,
 }
 
 /// Why something is not done at a carrier, or not known to be.
@@ -100,15 +87,6 @@ pub struct Found {
     pub username: String,
     /// Whether it may be used there. None: the carrier has no such switch.
     pub enabled: Option<bool>,
-}
-
-/// Who chooses a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chooser {
-    /// The vault, and the carrier takes it.
-    Vault,
-    /// The carrier, which says it once.
-    Carrier,
 }
 
 /// SIP credentials of an account at a carrier. Each has one password at a time there.

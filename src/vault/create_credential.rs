@@ -5,13 +5,16 @@ use super::intent::Committed;
 use super::{Error, Intent, Made, Vault, place};
 use crate::access::{CreateCredential, Scope};
 use crate::audit::Entry;
-use crate::credential::{Credential, Description, Labels, Realm, Username};
+use crate::credential::{
+    CarrierCredential, Credential, Description, Labels, Realm, Residence, Username,
+};
 use crate::crypto::password;
 use crate::crypto::{Field, random};
-use crate::name::{CredentialName, ResourceId, Uid};
+use crate::name::{CredentialName, Invalid, ResourceId, Uid};
 use crate::recipient::Recipient;
 use crate::secret::{Password, PasswordLength};
 use crate::store::{Change, Done, StoredCredential};
+use crate::upstream::Effect;
 use crate::versions::Versions;
 
 /// A credential to be.
@@ -31,6 +34,8 @@ pub struct NewCredential {
     pub labels: Labels,
     /// Where its password comes from.
     pub password: NewPassword,
+    /// The provider at whose carrier it lives, and what it is there. None: the vault's word on it counts.
+    pub residence: Option<(ResourceId, CarrierCredential)>,
 }
 
 /// Where a first password comes from.
@@ -47,13 +52,17 @@ impl Vault {
     pub async fn create_credential(
         &self,
         scope: &Scope<CreateCredential>,
-        new: NewCredential,
+        mut new: NewCredential,
         intent: &Intent,
     ) -> Result<Made, Error> {
         let generated = matches!(new.password, NewPassword::Generated(..));
         if let Some(done) = self.done_before(scope, intent).await? {
             return self.created_before(scope, done, generated).await;
         }
+        let residence = match new.residence.take() {
+            Some((provider, at)) => Some(self.residence_of(scope, provider, at, &new).await?),
+            None => None,
+        };
         let (password, recipient) = match new.password {
             NewPassword::Chosen(password) => (password, None),
             NewPassword::Generated(length, recipient) => {
@@ -80,6 +89,7 @@ impl Vault {
             update_time: now,
             rotate_time: now,
             versions: Versions::default(),
+            residence,
         };
         let place = place(scope, credential.uid, Field::Password, credential.version);
         let sealed = self.sealer.seal(&place, password.as_text())?;
@@ -117,6 +127,48 @@ impl Vault {
             Committed::Before(done) => self.created_before(scope, done, generated).await,
             Committed::Moved => Err(Error::VersionConflict),
         }
+    }
+
+    /// Where a new credential lives, which its carrier has to confirm.
+    async fn residence_of(
+        &self,
+        scope: &Scope<CreateCredential>,
+        provider: ResourceId,
+        at: CarrierCredential,
+        new: &NewCredential,
+    ) -> Result<Residence, Error> {
+        const OTHER: Invalid = Invalid("is not at the carrier of this provider");
+        const UNKNOWN: Invalid = Invalid(
+            "is required: the password in force at the carrier; if nobody knows it, send any, and call RotateCredential",
+        );
+        const USERNAME: Invalid = Invalid("is not the username that it has at the carrier");
+        const ENABLED: Invalid = Invalid(
+            "is not what it is at the carrier: create it as it is there, then call UpdateCredential",
+        );
+        if matches!(new.password, NewPassword::Generated(..)) {
+            return Err(Error::field("password", UNKNOWN));
+        }
+        let stored = self.find_provider(scope, &provider).await?;
+        let field = format!("credential.{}", at.provider_type().as_str());
+        if !at.fits(&stored.provider.kind) {
+            return Err(Error::field(field, OTHER));
+        }
+        let token = self.token_of(scope, &stored)?;
+        let upstream = self.upstream_of(&stored.provider.kind)?;
+        let credentials = upstream.credentials();
+        let credentials = credentials.ok_or_else(|| Error::field(field, OTHER))?;
+        let found = match credentials.find(&token, &at).await {
+            Effect::Done(found) => found,
+            Effect::Refused(objection) => return Err(objection.into()),
+            Effect::NotDone(outage) | Effect::Unknown(outage) => return Err(outage.into()),
+        };
+        if found.username != new.username.as_str() {
+            return Err(Error::field("credential.username", USERNAME));
+        }
+        if found.enabled.is_some_and(|enabled| enabled != new.enabled) {
+            return Err(Error::field("credential.enabled", ENABLED));
+        }
+        Ok(Residence { provider, provider_uid: stored.provider.uid, at })
     }
 
     async fn created_before(

@@ -68,6 +68,9 @@ impl Vault {
     ) -> Result<Made, Error> {
         let credential = self.credential_of(scope, done).await?;
         let found = self.store.rotation_of_version(scope, done.resource, done.version).await?;
+        if let Some(stored) = found.as_ref().filter(|stored| stored.rotation.work.is_some()) {
+            return self.carried_out(scope, &stored.rotation.name).await;
+        }
         let rotation = found.as_ref().map(|stored| stored.rotation.clone());
         let now = self.clock.now();
         let sealed = found.and_then(|stored| SealedSecret::again(stored, &credential, now));
@@ -132,6 +135,7 @@ pub(super) fn begin_rotation(
         update_time: now,
         end_time: None,
         confirm_time: None,
+        work: None,
     };
     let kind = if require_confirmation { StepKind::Store } else { StepKind::Activate };
     Ok(Some(StoredRotation { rotation: rotation.after(kind, state, now, ""), sealed }))

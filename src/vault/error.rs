@@ -60,8 +60,8 @@ pub enum Error {
     #[error("the resource changed while this call ran: read it again and decide again")]
     VersionConflict,
     #[error(
-        "a rotation of this credential waits for its confirmation: confirm or cancel it (ListRotations says which), \
-         then come again"
+        "a rotation of this credential waits for its confirmation or for its carrier: confirm or cancel it, or let it \
+         end (ListRotations says which), then come again"
     )]
     RotationInProgress,
     #[error(
@@ -145,6 +145,32 @@ pub enum Error {
         "the vault has too many calls to this carrier under way; nothing was changed: retry in a moment"
     )]
     UpstreamAtCapacity,
+    #[error("the carrier has no such credential; nothing was changed: check its id there")]
+    UpstreamCredentialNotFound,
+    #[error(
+        "the carrier does not take such a password; nothing was changed: use a longer one with digits and mixed case"
+    )]
+    UpstreamRejectedPassword,
+    #[error(
+        "the carrier does not let this token do that; nothing was changed: allow it in the carrier's console"
+    )]
+    UpstreamNotAllowed,
+    #[error("the carrier refused the request; nothing was changed: tell the operator")]
+    UpstreamRefused,
+    /// The change may have happened at the carrier.
+    #[error(
+        "the carrier did not say whether it did it; nothing was changed here: send the same request again until it answers"
+    )]
+    UpstreamUnsure { reason: &'static str },
+    /// The change goes on.
+    #[error(
+        "the carrier has not taken the password yet; the vault goes on asking by itself: ListRotations says how far it is"
+    )]
+    UpstreamPending,
+    #[error(
+        "credentials live at this provider: delete them first (ListCredentials with filter.provider names them)"
+    )]
+    ProviderInUse,
     #[error("{limit}; nothing was changed: retry in {} s", .retry_after.as_secs())]
     RateLimited { limit: CallLimit, retry_after: Duration },
     #[error(
@@ -204,6 +230,13 @@ impl Error {
             Self::UpstreamRedirect => "UPSTREAM_REDIRECT",
             Self::UpstreamProtocol => "UPSTREAM_PROTOCOL",
             Self::UpstreamBlockedAddress => "UPSTREAM_BLOCKED_ADDRESS",
+            Self::UpstreamCredentialNotFound => "UPSTREAM_CREDENTIAL_NOT_FOUND",
+            Self::UpstreamRejectedPassword => "UPSTREAM_REJECTED_PASSWORD",
+            Self::UpstreamNotAllowed => "UPSTREAM_NOT_ALLOWED",
+            Self::UpstreamRefused => "UPSTREAM_REFUSED",
+            Self::UpstreamUnsure { reason } => reason,
+            Self::UpstreamPending => "UPSTREAM_PENDING",
+            Self::ProviderInUse => "PROVIDER_IN_USE",
             Self::RateLimited { .. } | Self::DigestLimited { .. } | Self::UpstreamAtCapacity => {
                 "RATE_LIMITED"
             }

@@ -3,13 +3,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::at_carrier::{Beginning, check_plan, check_request};
 use super::delivery::{Plan, begin_rotation, described, made_now};
 use super::get::check_etag;
 use super::intent::Committed;
 use super::{ATTEMPTS, Error, Intent, Made, Vault, place};
 use crate::access::{RotateCredential, Scope};
 use crate::audit::Entry;
-use crate::credential::Credential;
+use crate::credential::{Chooser, Credential};
 use crate::crypto::Field;
 use crate::crypto::password;
 use crate::defect::{Defect, planted};
@@ -61,6 +62,22 @@ impl Vault {
             let key = self.recipient_of(scope, &how.recipient).await?;
             let (expect, before) = (old.credential.revision, old.credential.version);
             let now = self.clock.now();
+            if let Some(residence) = old.credential.residence.clone() {
+                let chooser = self.chooser(scope, &residence).await?;
+                check_plan(&residence, chooser, plan)?;
+                check_request(&how.recipient, intent)?;
+                let beginning = Beginning {
+                    chooser,
+                    password: (chooser == Chooser::Vault).then_some(&password),
+                    require_confirmation: plan.require_confirmation,
+                    recipient: Some((how.recipient.clone(), key)),
+                };
+                match self.begin(scope, old, &residence, beginning, intent).await? {
+                    (Committed::Now, name) => return self.carried_out(scope, &name).await,
+                    (Committed::Before(done), _) => return self.rotated_before(scope, &done).await,
+                    (Committed::Moved, _) => continue,
+                }
+            }
             let version = old.credential.versions.next_number(before);
             let place = place(scope, old.credential.uid, Field::Password, version);
             let sealed = self.sealer.seal(&place, password.as_text())?;

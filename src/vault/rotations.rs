@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::intent::Intent;
 use super::{ATTEMPTS, Error, Listed, PageRequest, SealedSecret, Vault, place};
 use crate::access::{
-    AccountScope, CancelRotation, ConfirmRotation, GetRotation, ListRotations, ListVersions, Scope,
-    Worker,
+    AccountScope, CancelRotation, ConfirmRotation, GetRotation, ListRotations, ListVersions,
+    ResumeRotation, Scope, Worker,
 };
 use crate::audit::Entry;
 use crate::crypto::{self, Field};
@@ -112,13 +112,10 @@ impl Vault {
     ) -> Result<Rotation, Error> {
         for _ in 0..ATTEMPTS {
             let StoredRotation { rotation, .. } = self.find_rotation(scope, name).await?;
-            let waits = match rotation.state {
-                State::Holding | State::NeedsAttention => true,
-                State::Succeeded => false,
-                State::Cancelled => {
-                    return Err(Error::InvalidState("the rotation is cancelled: rotate again"));
-                }
-            };
+            if rotation.state == State::Cancelled {
+                return Err(Error::InvalidState("the rotation is cancelled: rotate again"));
+            }
+            let waits = rotation.awaits_confirmation();
             if !waits && rotation.confirm_time.is_some() {
                 return Ok(rotation);
             }
@@ -140,19 +137,21 @@ impl Vault {
                 detail: detail.to_owned(),
                 ..entry
             };
-            let change = if waits {
+            let change = if waits && rotation.work.is_none() {
                 // None: it was confirmed or cancelled since the rotation was read.
                 match promoted(stored, &rotation, confirmed.clone(), entry.time)? {
                     Some(change) => change,
                     None => continue,
                 }
             } else {
-                Change::ReplaceRotation(Box::new(StoredRotation {
-                    rotation: confirmed.clone(),
-                    sealed: None,
-                }))
+                let rotation =
+                    Box::new(StoredRotation { rotation: confirmed.clone(), sealed: None });
+                Change::ReplaceRotation { rotation, leaves_to: None }
             };
             match self.store.commit(Write::new(&**scope, change, entry, None)).await {
+                Ok(()) if waits && rotation.work.is_some() => {
+                    return Ok(self.settled(scope, name).await?.rotation);
+                }
                 Ok(()) => return Ok(confirmed),
                 Err(store::Error::Conflict) => {}
                 Err(error) => return Err(error.into()),
@@ -171,13 +170,19 @@ impl Vault {
         for _ in 0..ATTEMPTS {
             let StoredRotation { rotation, .. } = self.find_rotation(scope, name).await?;
             match rotation.state {
-                State::Holding | State::NeedsAttention => {}
                 State::Cancelled => return Ok(rotation),
                 State::Succeeded => {
                     return Err(Error::InvalidState(
                         "the rotation has succeeded, so its new version is the active one: rotate again",
                     ));
                 }
+                _ if rotation.work.as_ref().is_some_and(|work| !work.has_done_nothing()) => {
+                    return Err(Error::InvalidState(
+                        "the carrier may have changed the password already: the vault finds out and finishes by \
+                         itself (GetRotation says how far it is; ResumeRotation asks at once)",
+                    ));
+                }
+                _ => {}
             }
             let mut stored = self.find_credential(scope, &name.parent.id).await?;
             let entry = self.entry_of(scope, intent, &name.to_string());
@@ -196,6 +201,34 @@ impl Vault {
             };
             match self.store.commit(Write::new(&**scope, change, entry, None)).await {
                 Ok(()) => return Ok(cancelled),
+                Err(store::Error::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::VersionConflict)
+    }
+
+    /// Has a rotation that waits for its carrier ask at once.
+    pub async fn resume_rotation(
+        &self,
+        scope: &Scope<ResumeRotation>,
+        name: &RotationName,
+        intent: &Intent,
+    ) -> Result<Rotation, Error> {
+        for _ in 0..ATTEMPTS {
+            let StoredRotation { rotation, sealed } = self.find_rotation(scope, name).await?;
+            if rotation.work_time().is_none() {
+                return Err(Error::InvalidState(
+                    "the rotation waits for no carrier: it is over, or waits for ConfirmRotation",
+                ));
+            }
+            let entry = self.entry_of(scope, intent, &name.to_string());
+            let (version, rotation) = (rotation.version, rotation.resumed(entry.time));
+            let entry = Entry { version_before: version, version_after: version, ..entry };
+            let rotation = Box::new(StoredRotation { rotation, sealed });
+            let change = Change::ReplaceRotation { rotation, leaves_to: None };
+            match self.store.commit(Write::new(&**scope, change, entry, None)).await {
+                Ok(()) => return Ok(self.settled(scope, name).await?.rotation),
                 Err(store::Error::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -299,7 +332,8 @@ impl Vault {
             version_after: rotation.version,
             ..self.entry(scope.actor(), scope.method(), &rotation.name.to_string())
         };
-        let change = Change::ReplaceRotation(Box::new(StoredRotation { rotation, sealed: None }));
+        let rotation = Box::new(StoredRotation { rotation, sealed: None });
+        let change = Change::ReplaceRotation { rotation, leaves_to: None };
         self.store.commit(Write::new(scope, change, entry, None)).await?;
         Ok(true)
     }
@@ -315,21 +349,15 @@ impl Vault {
             "must be HMAC-SHA256 of the rotation's name, keyed with the new password as it was issued",
         );
         let version = rotation.version;
-        let sealed = if stored.credential.version == version {
-            Some(&stored.password)
-        } else {
-            let other = stored.others.iter().find(|other| other.version == version);
-            other.map(|other| &other.sealed)
-        };
         let gone = "the rotation's version is destroyed: confirm without a proof";
-        let sealed = sealed.ok_or(Error::InvalidState(gone))?;
+        let sealed = stored.sealed(version).ok_or(Error::InvalidState(gone))?;
         let place = place(scope, stored.credential.uid, Field::Password, version);
         let secret = self.sealer.open(&place, sealed)?;
         let expected = crypto::proof_of(&secret, &rotation.name.to_string());
         if crypto::equal(&expected, proof) { Ok(()) } else { Err(Error::field("proof", WRONG)) }
     }
 
-    async fn find_rotation(
+    pub(super) async fn find_rotation(
         &self,
         scope: &AccountScope,
         name: &RotationName,
@@ -341,7 +369,7 @@ impl Vault {
 }
 
 /// The pending version becomes active; the one before retires or is gone. None: there is no such pending one.
-fn promoted(
+pub(super) fn promoted(
     mut stored: StoredCredential,
     rotation: &Rotation,
     confirmed: Rotation,

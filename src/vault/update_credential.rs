@@ -2,17 +2,19 @@
 
 use jiff::SignedDuration;
 
+use super::at_carrier::Beginning;
 use super::get::check_etag;
 use super::intent::Committed;
 use super::rotate_credential::check_no_rotation;
 use super::{ATTEMPTS, Error, Intent, Vault, place};
 use crate::access::{Scope, UpdateCredential};
 use crate::audit::Entry;
-use crate::credential::{Credential, Description, Labels, Realm, Username};
+use crate::credential::{Chooser, Credential, Description, Labels, Realm, Residence, Username};
 use crate::crypto::Field;
 use crate::name::{Etag, Invalid, ResourceId};
 use crate::secret::Password;
 use crate::store::{Change, StoredCredential, StoredVersion};
+use crate::upstream::Effect;
 
 /// What to change. None: leave as it is.
 #[derive(Default)]
@@ -52,6 +54,19 @@ impl Vault {
             check_etag(etag, &old.etag())?;
             changes.check_immutable(&old)?;
             let mut new = changes.apply(&old);
+            if let Some(residence) = &old.residence
+                && self
+                    .change_there(scope, residence, (&old, &new), changes.password.is_some())
+                    .await?
+                    == Chooser::Vault
+                && let Some(password) = &changes.password
+            {
+                check_no_rotation(&old)?;
+                match self.set_there(scope, stored, residence, password, intent).await? {
+                    Some(credential) => return Ok(credential),
+                    None => continue,
+                }
+            }
             let detail = changes.describe(&old, &new);
             if detail.is_empty() && intent.request.is_none() {
                 return Ok(old);
@@ -96,6 +111,77 @@ impl Vault {
             }
         }
         Err(Error::VersionConflict)
+    }
+}
+
+impl Vault {
+    /// Changes a credential's configuration at its carrier, before it is changed here. Says who chooses its passwords.
+    async fn change_there(
+        &self,
+        scope: &Scope<UpdateCredential>,
+        residence: &Residence,
+        (old, new): (&Credential, &Credential),
+        with_password: bool,
+    ) -> Result<Chooser, Error> {
+        const ALONE: Invalid = Invalid(
+            "must come alone, where the credential lives at a carrier: each is a change of its own there",
+        );
+        const FIXED: Error = Error::InvalidState(
+            "this carrier does not disable and enable credentials: delete it there, or rotate it and tell nobody",
+        );
+        let stored = self.find_provider(scope, &residence.provider).await?;
+        let upstream = self.upstream_of(&stored.provider.kind)?;
+        let unknown = || Error::Internal("a carrier without credentials".into());
+        let credentials = upstream.credentials().ok_or_else(unknown)?;
+        let enabled = (old.enabled != new.enabled).then_some(new.enabled);
+        let described = old.description != new.description;
+        let description = described.then_some(new.description.as_str());
+        if with_password && credentials.chooser() == Chooser::Vault && (old != new) {
+            return Err(Error::field("password", ALONE));
+        }
+        if !credentials.is_configurable() {
+            return enabled.map_or_else(|| Ok(credentials.chooser()), |_| Err(FIXED));
+        }
+        if enabled.is_some() || described {
+            let token = self.token_of(scope, &stored)?;
+            match credentials.configure(&token, &residence.at, enabled, description).await {
+                Effect::Done(()) => {}
+                Effect::Refused(objection) => return Err(objection.into()),
+                Effect::NotDone(outage) => return Err(outage.into()),
+                Effect::Unknown(outage) => {
+                    return Err(Error::UpstreamUnsure { reason: Error::from(outage).reason() });
+                }
+            }
+        }
+        Ok(credentials.chooser())
+    }
+
+    /// Sets a password that the caller chose, at the carrier and here. None: the credential has moved.
+    async fn set_there(
+        &self,
+        scope: &Scope<UpdateCredential>,
+        stored: StoredCredential,
+        residence: &Residence,
+        password: &Password,
+        intent: &Intent,
+    ) -> Result<Option<Credential>, Error> {
+        let beginning = Beginning {
+            chooser: Chooser::Vault,
+            password: Some(password),
+            require_confirmation: false,
+            recipient: None,
+        };
+        match self.begin(scope, stored, residence, beginning, intent).await? {
+            (Committed::Moved, _) => Ok(None),
+            (Committed::Before(done), _) => self.credential_of(scope, &done).await.map(Some),
+            (Committed::Now, name) => {
+                let made = self.carried_out(scope, &name).await?;
+                match made.rotation.filter(|rotation| !rotation.state.is_final()) {
+                    Some(_) => Err(Error::UpstreamPending),
+                    None => Ok(Some(made.credential)),
+                }
+            }
+        }
     }
 }
 

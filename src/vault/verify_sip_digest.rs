@@ -121,7 +121,7 @@ impl Verifying {
     fn label(self) -> SecretVersion {
         match self.state {
             None => SecretVersion::Active,
-            Some(State::Pending) => SecretVersion::Pending,
+            Some(State::Pending | State::Awaited) => SecretVersion::Pending,
             Some(State::Retiring { .. } | State::Destroyed { .. }) => SecretVersion::Retiring,
         }
     }

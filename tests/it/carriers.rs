@@ -41,7 +41,7 @@ impl At {
         }
     }
 
-    fn provider_type(self) -> ProviderType {
+    pub(crate) fn provider_type(self) -> ProviderType {
         match self {
             Self::Twilio => ProviderType::Twilio,
             Self::Vobiz => ProviderType::Vobiz,
@@ -62,11 +62,11 @@ impl At {
         }
     }
 
-    fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         format!("accounts/acme/providers/{}", self.id())
     }
 
-    fn id(self) -> &'static str {
+    pub(crate) fn id(self) -> &'static str {
         match self {
             Self::Twilio => "twilio",
             Self::Vobiz => "vobiz",

@@ -66,8 +66,18 @@ pub(crate) async fn check(
     username: &str,
     password: &str,
 ) -> VerifySipDigestResponse {
+    check_in(clients, "acme", username, password).await
+}
+
+/// What the vault says of a password in another account.
+pub(crate) async fn check_in(
+    clients: &Clients,
+    account: &str,
+    username: &str,
+    password: &str,
+) -> VerifySipDigestResponse {
     let request = VerifySipDigestRequest {
-        parent: "accounts/acme".to_owned(),
+        parent: format!("accounts/{account}"),
         username: username.to_owned(),
         realm: "sip.test".to_owned(),
         method: "REGISTER".to_owned(),

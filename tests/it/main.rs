@@ -13,6 +13,7 @@
 )]
 
 mod accounts;
+mod at_carriers;
 mod audit;
 mod authorization;
 mod bad_input;

@@ -1,7 +1,7 @@
 //! Rotations with an overlap, with a recipient, and with a confirmation.
 
 mod concurrent;
-mod delivery;
+pub(crate) mod delivery;
 mod lost_answers;
 
 use credvault::access::Role;

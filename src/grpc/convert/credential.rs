@@ -4,9 +4,15 @@ use jiff::Timestamp;
 
 use super::rotation::{overlap, recipient, sealed_to_wire};
 use super::{Mask, chosen_id, field, timestamp};
-use crate::credential::{Credential, CredentialFilter, Description, Labels, Realm, Username};
+use crate::credential::{
+    CarrierCredential, Credential, CredentialFilter, Description, Labels, Realm, Username,
+};
 use crate::grpc::proto;
-use crate::name::{Invalid, ResourceId};
+use crate::grpc::proto::credential::AtCarrier;
+use crate::name::{Invalid, ProviderName, ResourceId};
+use crate::provider::telepath::TrunkId;
+use crate::provider::twilio::{CredentialListSid, CredentialSid};
+use crate::provider::vobiz::CredentialId;
 use crate::secret::{Password, PasswordLength};
 use crate::vault::{
     CredentialChanges, Error, Issued, NewCredential, NewPassword, NewRotation, Outgoing,
@@ -20,6 +26,7 @@ pub(in crate::grpc) fn to_wire(
     last_success_time: Option<Timestamp>,
 ) -> proto::Credential {
     let etag = credential.etag().to_string();
+    let residence = credential.residence.clone();
     proto::Credential {
         name: credential.name.to_string(),
         username: credential.username.as_str().to_owned(),
@@ -33,14 +40,82 @@ pub(in crate::grpc) fn to_wire(
         rotate_time: Some(timestamp(credential.rotate_time)),
         etag,
         last_success_time: last_success_time.map(timestamp),
+        provider: residence.as_ref().map_or(String::new(), |residence| {
+            let (account, id) = (credential.name.account.clone(), residence.provider.clone());
+            ProviderName { account, id }.to_string()
+        }),
+        at_carrier: residence.map(|residence| at_carrier_to_wire(residence.at)),
     }
+}
+
+fn at_carrier_to_wire(at: CarrierCredential) -> AtCarrier {
+    match at {
+        CarrierCredential::Twilio { credential_list_sid, credential_sid } => {
+            AtCarrier::Twilio(proto::TwilioCredential {
+                credential_list_sid: credential_list_sid.into(),
+                credential_sid: credential_sid.into(),
+            })
+        }
+        CarrierCredential::Vobiz { credential_id } => {
+            AtCarrier::Vobiz(proto::VobizCredential { credential_id: credential_id.into() })
+        }
+        CarrierCredential::Telepath { trunk_id } => {
+            AtCarrier::Telepath(proto::TelepathTrunk { trunk_id: trunk_id.into() })
+        }
+    }
+}
+
+/// Where a credential lives: both, or neither.
+fn residence(
+    provider: &str,
+    at: Option<AtCarrier>,
+    account: &ResourceId,
+) -> Result<Option<(ResourceId, CarrierCredential)>, Error> {
+    const PROVIDER: &str = "credential.provider";
+    let at = match (provider, at) {
+        ("", None) => return Ok(None),
+        ("", Some(_)) => {
+            return Err(Error::field(PROVIDER, Invalid("is required with what it is there")));
+        }
+        (_, None) => {
+            let rule = Invalid("needs what it is there: twilio, vobiz or telepath");
+            return Err(Error::field(PROVIDER, rule));
+        }
+        (_, Some(at)) => at,
+    };
+    let provider = super::provider_of(PROVIDER, provider, account)?;
+    let at = match at {
+        AtCarrier::Twilio(at) => CarrierCredential::Twilio {
+            credential_list_sid: field(
+                "credential.twilio.credential_list_sid",
+                &at.credential_list_sid,
+                CredentialListSid::parse,
+            )?,
+            credential_sid: field(
+                "credential.twilio.credential_sid",
+                &at.credential_sid,
+                CredentialSid::parse,
+            )?,
+        },
+        AtCarrier::Vobiz(at) => CarrierCredential::Vobiz {
+            credential_id: field(
+                "credential.vobiz.credential_id",
+                &at.credential_id,
+                CredentialId::parse,
+            )?,
+        },
+        AtCarrier::Telepath(at) => CarrierCredential::Telepath {
+            trunk_id: field("credential.telepath.trunk_id", &at.trunk_id, TrunkId::parse)?,
+        },
+    };
+    Ok(Some((provider, at)))
 }
 
 /// What a version is; None: the active one.
 pub(in crate::grpc) fn version_state(state: Option<State>) -> proto::VersionState {
     match state {
         None => proto::VersionState::Active,
-        Some(State::Pending) => proto::VersionState::Pending,
+        Some(State::Pending | State::Awaited) => proto::VersionState::Pending,
         Some(State::Retiring { .. }) => proto::VersionState::Retiring,
         Some(State::Destroyed { .. }) => proto::VersionState::Destroyed,
     }
@@ -51,7 +126,7 @@ pub(in crate::grpc) fn version_to_wire(view: VersionView) -> proto::CredentialVe
     let (retire_time, destroy_time) = match view.state {
         Some(State::Retiring { until }) => (Some(timestamp(until)), None),
         Some(State::Destroyed { time }) => (None, Some(timestamp(time))),
-        Some(State::Pending) | None => (None, None),
+        Some(State::Pending | State::Awaited) | None => (None, None),
     };
     proto::CredentialVersion {
         version: super::count(view.version),
@@ -112,6 +187,7 @@ pub(in crate::grpc) fn new_credential(
         description: description(credential.description.as_deref().unwrap_or_default())?,
         labels: labels("credential.labels", credential.labels)?,
         password,
+        residence: residence(&credential.provider, credential.at_carrier, account)?,
     })
 }
 
@@ -134,6 +210,10 @@ pub(in crate::grpc) fn changes(
             "rotate_time",
             "etag",
             "last_success_time",
+            "provider",
+            "twilio",
+            "vobiz",
+            "telepath",
         ],
     )?;
     let mut changes = CredentialChanges::default();
@@ -161,9 +241,10 @@ pub(in crate::grpc) fn changes(
     Ok(changes)
 }
 
-/// Which credentials to list.
+/// Which credentials of an account to list.
 pub(in crate::grpc) fn filter(
     filter: Option<proto::CredentialFilter>,
+    account: &ResourceId,
 ) -> Result<CredentialFilter, Error> {
     let filter = filter.unwrap_or_default();
     let some = |text: String| (!text.is_empty()).then_some(text);
@@ -180,6 +261,10 @@ pub(in crate::grpc) fn filter(
             .rotated_before
             .map(|before| super::time("filter.rotated_before", before))
             .transpose()?,
+        provider: some(filter.provider)
+            .map(|provider| super::provider_of("filter.provider", &provider, account))
+            .transpose()?,
+        provider_type: super::provider::type_of("filter.provider_type", filter.provider_type)?,
     })
 }
 

@@ -210,20 +210,15 @@ fn twilio_changes(twilio: &proto::TwilioProvider, mask: &Mask) -> Result<KindCha
     Ok(if named { KindChanges::Twilio(changes) } else { KindChanges::None })
 }
 
+const UNKNOWN: Invalid = Invalid("is not a value that this vault knows");
+
 /// Which providers to list.
 pub(in crate::grpc) fn filter(
     filter: Option<proto::ProviderFilter>,
 ) -> Result<ProviderFilter, Error> {
-    use proto::{ProviderType as WireType, VerificationStatus as WireStatus};
-    const UNKNOWN: Invalid = Invalid("is not a value that this vault knows");
+    use proto::VerificationStatus as WireStatus;
     let filter = filter.unwrap_or_default();
-    let provider_type = match WireType::try_from(filter.provider_type) {
-        Ok(WireType::Unspecified) => None,
-        Ok(WireType::Twilio) => Some(ProviderType::Twilio),
-        Ok(WireType::Vobiz) => Some(ProviderType::Vobiz),
-        Ok(WireType::Telepath) => Some(ProviderType::Telepath),
-        Err(_) => return Err(Error::field("filter.provider_type", UNKNOWN)),
-    };
+    let provider_type = type_of("filter.provider_type", filter.provider_type)?;
     let status = match WireStatus::try_from(filter.status) {
         Ok(WireStatus::Unspecified) => None,
         Ok(WireStatus::Pending) => Some(Status::Pending),
@@ -233,6 +228,18 @@ pub(in crate::grpc) fn filter(
         Err(_) => return Err(Error::field("filter.status", UNKNOWN)),
     };
     Ok(ProviderFilter { provider_type, status })
+}
+
+/// A carrier, or None if none is stated.
+pub(super) fn type_of(path: &str, number: i32) -> Result<Option<ProviderType>, Error> {
+    use proto::ProviderType as WireType;
+    match WireType::try_from(number) {
+        Ok(WireType::Unspecified) => Ok(None),
+        Ok(WireType::Twilio) => Ok(Some(ProviderType::Twilio)),
+        Ok(WireType::Vobiz) => Ok(Some(ProviderType::Vobiz)),
+        Ok(WireType::Telepath) => Ok(Some(ProviderType::Telepath)),
+        Err(_) => Err(Error::field(path, UNKNOWN)),
+    }
 }
 
 /// A token as it came in: one of the two kinds. Its exact format is the carrier's business; this only bounds it.

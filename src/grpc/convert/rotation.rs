@@ -9,7 +9,7 @@ use crate::grpc::proto::recipient::Key;
 use crate::name::{AccountName, CredentialName, Invalid, ResourceId};
 use crate::provider::DisplayName;
 use crate::recipient::{PublicKey, Recipient, RecipientKey, RecipientKeyName};
-use crate::rotation::{Rotation, RotationFilter, RotationName, State, Step, StepKind};
+use crate::rotation::{Outcome, Rotation, RotationFilter, RotationName, State, Step, StepKind};
 use crate::vault::{Error, NewRecipientKey, Proof, SealedSecret};
 use crate::versions::LONGEST_OVERLAP;
 
@@ -98,6 +98,8 @@ fn duration(duration: SignedDuration) -> Option<prost_types::Duration> {
 
 fn state_to_wire(state: State) -> proto::RotationState {
     match state {
+        State::Pending => proto::RotationState::Pending,
+        State::Applying => proto::RotationState::Applying,
         State::Holding => proto::RotationState::Holding,
         State::Succeeded => proto::RotationState::Succeeded,
         State::Cancelled => proto::RotationState::Cancelled,
@@ -112,16 +114,27 @@ fn step_to_wire(step: Step) -> proto::RotationStep {
         StepKind::Confirm => proto::RotationStepKind::Confirm,
         StepKind::Cancel => proto::RotationStepKind::Cancel,
         StepKind::Expire => proto::RotationStepKind::Expire,
+        StepKind::Apply => proto::RotationStepKind::Apply,
+        StepKind::Wait => proto::RotationStepKind::Wait,
+    };
+    let outcome = match step.outcome {
+        Outcome::Done => proto::RotationStepOutcome::Done,
+        Outcome::Refused => proto::RotationStepOutcome::Refused,
+        Outcome::NotDone => proto::RotationStepOutcome::NotDone,
+        Outcome::Unknown => proto::RotationStepOutcome::Unknown,
     };
     proto::RotationStep {
         kind: kind.into(),
         time: Some(timestamp(step.time)),
         message: step.message,
+        outcome: outcome.into(),
+        reason: step.reason,
     }
 }
 
 /// A rotation. There is no field for a secret to be in.
 pub(in crate::grpc) fn to_wire(rotation: Rotation) -> proto::Rotation {
+    let next_call_time = rotation.work_time();
     let (fingerprint, expire_time) = match rotation.delivery {
         Some(delivery) => (delivery.key_fingerprint, Some(timestamp(delivery.expire_time))),
         None => (String::new(), None),
@@ -139,6 +152,8 @@ pub(in crate::grpc) fn to_wire(rotation: Rotation) -> proto::Rotation {
         update_time: Some(timestamp(rotation.update_time)),
         end_time: rotation.end_time.map(timestamp),
         confirm_time: rotation.confirm_time.map(timestamp),
+        next_call_time: next_call_time.map(timestamp),
+        uncertain: rotation.work.is_some_and(|work| work.unsure),
     }
 }
 

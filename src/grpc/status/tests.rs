@@ -33,7 +33,7 @@ fn every_error() -> Vec<(Error, Code, &'static str, bool)> {
     };
     let guessed = Error::DigestLimited { retry_after: Duration::from_secs(3) };
     let not_found = Error::NotFound { name: "accounts/acme/credentials/desk".to_owned() };
-    vec![
+    let errors = vec![
         (Error::InvalidField(field), Code::InvalidArgument, "INVALID_FIELD", false),
         (Error::Unauthenticated, Code::Unauthenticated, "UNAUTHENTICATED", false),
         (
@@ -99,6 +99,35 @@ fn every_error() -> Vec<(Error, Code, &'static str, bool)> {
         (Error::DeadlineExceeded, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", false),
         (Error::RecordDamaged(cause()), Code::DataLoss, "RECORD_DAMAGED", false),
         (Error::Internal(cause()), Code::Internal, "INTERNAL", false),
+    ];
+    errors.into_iter().chain(errors_of_changes()).collect()
+}
+
+/// Those of changes at a carrier.
+fn errors_of_changes() -> Vec<(Error, Code, &'static str, bool)> {
+    vec![
+        (
+            Error::UpstreamCredentialNotFound,
+            Code::FailedPrecondition,
+            "UPSTREAM_CREDENTIAL_NOT_FOUND",
+            false,
+        ),
+        (
+            Error::UpstreamRejectedPassword,
+            Code::FailedPrecondition,
+            "UPSTREAM_REJECTED_PASSWORD",
+            false,
+        ),
+        (Error::UpstreamNotAllowed, Code::FailedPrecondition, "UPSTREAM_NOT_ALLOWED", false),
+        (Error::UpstreamRefused, Code::FailedPrecondition, "UPSTREAM_REFUSED", false),
+        (
+            Error::UpstreamUnsure { reason: "UPSTREAM_TIMEOUT" },
+            Code::Unavailable,
+            "UPSTREAM_TIMEOUT",
+            true,
+        ),
+        (Error::UpstreamPending, Code::Unavailable, "UPSTREAM_PENDING", true),
+        (Error::ProviderInUse, Code::FailedPrecondition, "PROVIDER_IN_USE", false),
     ]
 }
 
@@ -145,6 +174,13 @@ fn number(error: &Error) -> usize {
         Error::DeadlineExceeded => 37,
         Error::RecordDamaged(_) => 38,
         Error::Internal(_) => 39,
+        Error::UpstreamCredentialNotFound => 40,
+        Error::UpstreamRejectedPassword => 41,
+        Error::UpstreamNotAllowed => 42,
+        Error::UpstreamRefused => 43,
+        Error::UpstreamUnsure { .. } => 44,
+        Error::UpstreamPending => 45,
+        Error::ProviderInUse => 46,
     }
 }
 

@@ -4,27 +4,49 @@ use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 use sha2::{Digest as _, Sha256};
 
-use crate::credential::Credential;
+use crate::credential::{CarrierCredential, Credential, Residence};
 use crate::name::Uid;
 
-/// The first bytes of a SHA-256 over account, uid, id, realm and username. None of them ever changes.
+/// The first bytes of a SHA-256 over account, uid, id, realm, username, and where it lives if that is at a carrier. None
+/// of them ever changes.
 pub(super) type Checksum = [u8; 8];
 
 /// The checksum of a row. It finds damage, not intent: there is no key in it.
 pub(super) fn of(account: Uid, row: &Credential) -> Checksum {
     let texts = [row.name.id.as_str(), row.realm.as_str(), row.username.as_str()];
-    hash(account.as_bytes(), row.uid.as_bytes(), texts)
+    let mut hash = hash(account.as_bytes(), row.uid.as_bytes(), texts);
+    if let Some(Residence { provider, provider_uid, at }) = &row.residence {
+        hash.update(provider_uid.as_bytes());
+        let parts: &[&str] = match at {
+            CarrierCredential::Twilio { credential_list_sid, credential_sid } => {
+                &[credential_list_sid.as_str(), credential_sid.as_str()]
+            }
+            CarrierCredential::Vobiz { credential_id } => &[credential_id.as_str()],
+            CarrierCredential::Telepath { trunk_id } => &[trunk_id.as_str()],
+        };
+        add_texts(&mut hash, [provider.as_str(), at.provider_type().as_str()]);
+        add_texts(&mut hash, parts.iter().copied());
+    }
+    finish(hash)
 }
 
-fn hash(account: &[u8], uid: &[u8], texts: [&str; 3]) -> Checksum {
+fn hash(account: &[u8], uid: &[u8], texts: [&str; 3]) -> Sha256 {
     let mut hash = Sha256::new();
     hash.update(account);
     hash.update(uid);
+    add_texts(&mut hash, texts);
+    hash
+}
+
+fn add_texts<'a>(hash: &mut Sha256, texts: impl IntoIterator<Item = &'a str>) {
     for text in texts {
         // None of them has a zero in it.
         hash.update(text);
         hash.update([0]);
     }
+}
+
+fn finish(hash: Sha256) -> Checksum {
     let mut checksum = Checksum::default();
     checksum.iter_mut().zip(hash.finalize()).for_each(|(byte, hashed)| *byte = hashed);
     checksum
@@ -36,7 +58,7 @@ pub(super) fn teach(connection: &Connection) -> rusqlite::Result<()> {
     connection.create_scalar_function("checksum", 5, flags, |row| {
         let text = |column| Ok::<_, rusqlite::Error>(row.get_raw(column).as_str()?);
         let (account, uid) = (row.get_raw(0).as_blob()?, row.get_raw(2).as_blob()?);
-        Ok(hash(account, uid, [text(1)?, text(3)?, text(4)?]))
+        Ok(finish(hash(account, uid, [text(1)?, text(3)?, text(4)?])))
     })
 }
 
@@ -47,6 +69,7 @@ mod tests {
     use super::*;
     use crate::credential::{Description, Labels, Realm, Username};
     use crate::name::{CredentialName, ResourceId};
+    use crate::provider::telepath::TrunkId;
     use crate::versions::Versions;
 
     fn row() -> Credential {
@@ -67,6 +90,7 @@ mod tests {
             update_time: Timestamp::UNIX_EPOCH,
             rotate_time: Timestamp::UNIX_EPOCH,
             versions: Versions::default(),
+            residence: None,
         }
     }
 
@@ -77,7 +101,20 @@ mod tests {
         assert_eq!(of(account, &Credential { version: 2, revision: 2, ..row.clone() }), own);
         assert_ne!(of(Uid::from_bytes([3; 16]), &row), own);
         let name = CredentialName { id: ResourceId::parse("desl").unwrap(), ..row.name.clone() };
+        let residence = |provider: &str, trunk: &str| {
+            Some(Residence {
+                provider: ResourceId::parse(provider).unwrap(),
+                provider_uid: Uid::from_bytes([4; 16]),
+                at: CarrierCredential::Telepath { trunk_id: TrunkId::parse(trunk).unwrap() },
+            })
+        };
+        let at_carrier = Credential { residence: residence("telepath", "one"), ..row.clone() };
+        for other in [("telepath", "two"), ("elsewhere", "one")] {
+            let other = Credential { residence: residence(other.0, other.1), ..row.clone() };
+            assert_ne!(of(account, &other), of(account, &at_carrier));
+        }
         for other in [
+            at_carrier,
             Credential { uid: Uid::from_bytes([3; 16]), ..row.clone() },
             Credential { name, ..row.clone() },
             Credential { username: Username::parse("alicf").unwrap(), ..row.clone() },

@@ -1,6 +1,7 @@
 //! Credentials with all versions of their passwords: one row, and one more for each version beside the active one.
 
 use jiff::Timestamp;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 
 use super::checksum;
@@ -9,15 +10,15 @@ use super::rotations;
 use super::write::{exactly_one, execute, insert, json as to_json, number, read_back};
 use crate::access::AccountScope;
 use crate::account::Account;
-use crate::credential::{Credential, Description, Labels, Realm, Username};
+use crate::credential::{Credential, Description, Labels, Realm, Residence, Username};
 use crate::name::{CredentialName, ResourceId, Uid};
-use crate::store::{Error, StoredCredential, StoredVersion};
+use crate::store::{Error, StoredCredential, StoredVersion, Taken};
 
 /// The columns that [`credential_row`] and [`stored`] read, for SQL that is put together at compile time.
 macro_rules! columns {
     () => {
         "id, uid, username, realm, enabled, description, labels, version, revision,
-        create_time, update_time, rotate_time, sealed, versions"
+        create_time, update_time, rotate_time, sealed, versions, provider, provider_uid, carrier"
     };
 }
 
@@ -38,7 +39,16 @@ pub(super) fn credential_row(row: &Row<'_>, account: &Account) -> Result<Credent
         update_time: time(row, 10)?,
         rotate_time: time(row, 11)?,
         versions: json(row, 13)?,
+        residence: residence(row)?,
     })
+}
+
+pub(super) fn residence(row: &Row<'_>) -> Result<Option<Residence>> {
+    if row.get_ref(14)? == ValueRef::Null {
+        return Ok(None);
+    }
+    let (provider, provider_uid) = (resource_id(row, 14)?, uid(row, 15)?);
+    Ok(Some(Residence { provider, provider_uid, at: json(row, 16)? }))
 }
 
 /// With a row or an index damaged, one user could pass for another: names are not part of what a ciphertext is bound
@@ -49,9 +59,9 @@ pub(super) fn genuine(
     account: &Account,
 ) -> Result<StoredCredential> {
     let credential = credential_row(row, account)?;
-    let checksum = row.get_ref(14)?.as_blob()?;
+    let checksum = row.get_ref(17)?.as_blob()?;
     if checksum != checksum::of(account.uid, &credential) {
-        return Err(wrong(14, "the checksum of what the row holds"));
+        return Err(wrong(17, "the checksum of what the row holds"));
     }
     let others = if credential.versions.any_kept() {
         others(connection, account.uid, credential.uid)?
@@ -123,11 +133,17 @@ pub(super) fn create(
     new: &StoredCredential,
 ) -> std::result::Result<(), Error> {
     let StoredCredential { credential, password, .. } = new;
+    let residence = credential.residence.as_ref();
+    let carrier = residence.map(|residence| to_json(&residence.at)).transpose()?;
+    if let Some((residence, carrier)) = residence.zip(carrier.as_ref()) {
+        may_live_at(connection, account, residence, carrier)?;
+    }
     insert(
         connection,
         "INSERT INTO credential (account, id, uid, username, realm, enabled, description, labels, version,
-            revision, create_time, update_time, rotate_time, sealed, versions, retire_time, checksum)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+            revision, create_time, update_time, rotate_time, sealed, versions, retire_time, checksum, provider,
+            provider_uid, carrier)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
         params![
             account.as_bytes(),
             credential.name.id.as_str(),
@@ -146,8 +162,43 @@ pub(super) fn create(
             to_json(&credential.versions)?,
             credential.versions.next_retirement().map(Timestamp::as_microsecond),
             checksum::of(account, credential),
+            residence.map(|residence| residence.provider.as_str()),
+            residence.map(|residence| residence.provider_uid.as_bytes()),
+            carrier,
         ],
     )
+}
+
+/// The provider must be there still, and no other credential may be the same one at the carrier.
+fn may_live_at(
+    connection: &Connection,
+    account: Uid,
+    residence: &Residence,
+    carrier: &str,
+) -> std::result::Result<(), Error> {
+    let Residence { provider, provider_uid, .. } = residence;
+    let sql = "SELECT 1 FROM provider WHERE account = ?1 AND id = ?2 AND uid = ?3";
+    let key = params![account.as_bytes(), provider.as_str(), provider_uid.as_bytes()];
+    if !connection.prepare_cached(sql)?.exists(key)? {
+        return Err(Error::Conflict);
+    }
+    let sql = "SELECT 1 FROM credential WHERE account = ?1 AND provider_uid = ?2 AND carrier = ?3";
+    let key = params![account.as_bytes(), provider_uid.as_bytes(), carrier];
+    if connection.prepare_cached(sql)?.exists(key)? {
+        return Err(Error::Taken(Taken::AtCarrier));
+    }
+    Ok(())
+}
+
+/// Whether a credential lives at this provider.
+pub(super) fn any_at(
+    connection: &Connection,
+    account: Uid,
+    provider: Uid,
+) -> std::result::Result<bool, Error> {
+    let sql = "SELECT 1 FROM credential WHERE account = ?1 AND provider_uid = ?2";
+    let key = params![account.as_bytes(), provider.as_bytes()];
+    Ok(connection.prepare_cached(sql)?.exists(key)?)
 }
 
 /// Versions that are not part of the new state are destroyed with this: nothing is left of their ciphertext, and the

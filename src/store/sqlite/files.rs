@@ -17,7 +17,7 @@ use crate::defect::{Defect, planted};
 use crate::store::{Identity, OpenError};
 
 /// One migration a file, applied in order and never changed once released.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("0001_foundation.sql"),
     include_str!("0002_verifications.sql"),
     include_str!("0003_access.sql"),
@@ -25,6 +25,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("0005_no_tombstones.sql"),
     include_str!("0006_checksums.sql"),
     include_str!("0007_rotations.sql"),
+    include_str!("0008_carriers.sql"),
 ];
 
 /// Below it, two connections in WAL mode can lose committed writes (sqlite.org/wal.html#walresetbug).

@@ -70,7 +70,7 @@ pub(super) fn concerns_callers(change: &Change) -> bool {
         | Change::RevokeRecipientKey { .. }
         | Change::CreateCredential { .. }
         | Change::ReplaceCredential { .. }
-        | Change::ReplaceRotation(_)
+        | Change::ReplaceRotation { .. }
         | Change::CountUses(_)
         | Change::DeleteCredential(_)
         | Change::CreateProvider(_)

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, ToSql};
 
-use super::credentials::{COLUMNS, credential_row};
+use super::credentials::{COLUMNS, credential_row, residence};
 use super::read::{LOOKED_AT, Result, json, search, text_size};
 use crate::account::Account;
 use crate::credential::{Credential, CredentialFilter};
@@ -120,6 +120,16 @@ fn fits(row: &Row<'_>, filter: &CredentialFilter) -> Result<bool> {
     {
         return Ok(false);
     }
+    if let Some(provider) = &filter.provider
+        && row.get_ref(14)?.as_str_or_null().ok().flatten() != Some(provider.as_str())
+    {
+        return Ok(false);
+    }
+    if let Some(carrier) = filter.provider_type
+        && residence(row)?.is_none_or(|it| it.at.provider_type() != carrier)
+    {
+        return Ok(false);
+    }
     let wanted = filter.labels.as_map();
     if wanted.is_empty() {
         return Ok(true);
@@ -135,6 +145,7 @@ mod tests {
     use super::*;
     use crate::credential::{Labels, Realm, Username};
     use crate::name::{ResourceId, Uid};
+    use crate::provider::ProviderType;
     use crate::store::sqlite::files::migrate;
 
     const MOST: usize = 20;
@@ -151,7 +162,9 @@ mod tests {
                  INSERT INTO credential SELECT uid, format('id-%03d', n * 7 % 300), randomblob(16),
                     format('%s-%d', iif(n % 40 = 0, 'rare', 'user'), n / 2), 'realm-' || (n % 3), n % 50 <> 0, '',
                     iif(n % 60 = 0, '{\"site\":\"b\",\"team\":\"x\"}', '{\"site\":\"a\"}'),
-                    1, 1, 0, 0, n, zeroblob(150), zeroblob(8), '[]', NULL
+                    1, 1, 0, 0, n, zeroblob(150), zeroblob(8), '[]', NULL, iif(n % 9 = 0, 'vobiz', NULL),
+                    iif(n % 9 = 0, zeroblob(16), NULL),
+                    iif(n % 9 = 0, format('{\"type\":\"vobiz\",\"credential_id\":\"%d\"}', n), NULL)
                  FROM n, account;",
             )
             .unwrap();
@@ -188,11 +201,22 @@ mod tests {
                                 username_prefix: username_prefix.clone(),
                                 labels: labels.clone(),
                                 rotated_before,
+                                ..CredentialFilter::default()
                             });
                         }
                     }
                 }
             }
+        }
+        for (provider, provider_type) in [
+            (Some("vobiz"), None),
+            (Some("telepath"), None),
+            (None, Some(ProviderType::Vobiz)),
+            (None, Some(ProviderType::Twilio)),
+        ] {
+            let provider = provider.map(|id| ResourceId::parse(id).unwrap());
+            let rest = CredentialFilter::default();
+            filters.push(CredentialFilter { provider, provider_type, ..rest });
         }
         filters
     }
@@ -217,6 +241,12 @@ mod tests {
                         .as_map()
                         .iter()
                         .all(|label| item.labels.as_map().iter().any(|own| own == label))
+                    && filter.provider.as_ref().is_none_or(|provider| {
+                        item.residence.as_ref().is_some_and(|it| it.provider == *provider)
+                    })
+                    && filter.provider_type.is_none_or(|carrier| {
+                        item.residence.as_ref().is_some_and(|it| it.at.provider_type() == carrier)
+                    })
             };
             let mut expected: Vec<_> = all.iter().filter(fits).collect();
             expected.sort_by_key(|item| position(&filter, item));

@@ -15,7 +15,9 @@ use crate::crypto::delivery::Delivered;
 use crate::name::{CredentialName, Invalid, ResourceId, Uid};
 use crate::provider::DisplayName;
 use crate::recipient::{PublicKey, Recipient, RecipientKey, RecipientKeyName};
-use crate::rotation::{Delivery, REMEMBERED, Rotation, RotationFilter, RotationName, State, Step};
+use crate::rotation::{
+    Delivery, REMEMBERED, Rotation, RotationFilter, RotationName, State, Step, Work,
+};
 use crate::store::{Change, Counted, Error, Page, StoredRotation, VersionKey, VersionUse};
 
 type Written<T = ()> = std::result::Result<T, Error>;
@@ -29,6 +31,8 @@ struct Details {
     steps: Vec<Step>,
     end_time: Option<Timestamp>,
     confirm_time: Option<Timestamp>,
+    #[serde(default)]
+    work: Option<Work>,
 }
 
 const COLUMNS: &str =
@@ -56,6 +60,7 @@ fn rotation_row(row: &Row<'_>, account: &Account) -> Result<Rotation> {
         update_time: time(row, 8)?,
         end_time: details.end_time,
         confirm_time: details.confirm_time,
+        work: details.work,
     })
 }
 
@@ -149,6 +154,17 @@ pub(super) fn due(
     read::due(connection, sql, until, limit)
 }
 
+pub(super) fn due_work(
+    connection: &Connection,
+    until: Timestamp,
+    limit: usize,
+) -> Result<Vec<(Account, ResourceId)>> {
+    let sql = "SELECT a.uid, a.id, a.disabled, a.create_time, a.enrolled_keys_only, r.id
+        FROM rotation r JOIN account a ON a.uid = r.account
+        WHERE r.work_time <= ?1 AND NOT a.disabled ORDER BY r.work_time LIMIT ?2";
+    read::due(connection, sql, until, limit)
+}
+
 /// Stores a rotation: a new one, or the next revision of one. Of each resource the newest are remembered, and those
 /// that are not over.
 pub(super) fn store(connection: &Connection, account: Uid, new: &StoredRotation) -> Written {
@@ -160,7 +176,9 @@ pub(super) fn store(connection: &Connection, account: Uid, new: &StoredRotation)
         steps: rotation.steps.clone(),
         end_time: rotation.end_time,
         confirm_time: rotation.confirm_time,
+        work: rotation.work.clone(),
     })?;
+    let work_time = rotation.work_time().map(Timestamp::as_microsecond);
     let due_time = rotation.due_time().map(Timestamp::as_microsecond);
     let sealed = sealed.as_ref().map(Delivered::to_bytes);
     let (id, state) = (rotation.name.id.as_str(), rotation.state.as_str());
@@ -169,17 +187,28 @@ pub(super) fn store(connection: &Connection, account: Uid, new: &StoredRotation)
     if rotation.revision > 1 {
         let rows = execute(
             connection,
-            "UPDATE rotation SET revision = ?3, state = ?4, details = ?5, update_time = ?6, due_time = ?7, sealed = ?8
+            "UPDATE rotation SET revision = ?3, state = ?4, details = ?5, update_time = ?6, due_time = ?7, sealed = ?8,
+                work_time = ?9
              WHERE account = ?1 AND id = ?2 AND revision = ?3 - 1",
-            params![account.as_bytes(), id, revision, state, details, update_time, due_time, sealed],
+            params![
+                account.as_bytes(),
+                id,
+                revision,
+                state,
+                details,
+                update_time,
+                due_time,
+                sealed,
+                work_time,
+            ],
         )?;
         return exactly_one(rows);
     }
     insert(
         connection,
         "INSERT INTO rotation (account, id, parent, resource, version, revision, state, details, create_time,
-            update_time, due_time, sealed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            update_time, due_time, sealed, work_time)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         params![
             account.as_bytes(),
             id,
@@ -193,6 +222,7 @@ pub(super) fn store(connection: &Connection, account: Uid, new: &StoredRotation)
             update_time,
             due_time,
             sealed,
+            work_time,
         ],
     )?;
     execute(
@@ -277,8 +307,9 @@ pub(super) fn may_leave(
     enrolled_keys_only: bool,
     change: &Change,
 ) -> Written {
-    let (Change::CreateCredential { leaves_to, .. } | Change::ReplaceCredential { leaves_to, .. }) =
-        change
+    let (Change::CreateCredential { leaves_to, .. }
+    | Change::ReplaceCredential { leaves_to, .. }
+    | Change::ReplaceRotation { leaves_to, .. }) = change
     else {
         return Ok(());
     };

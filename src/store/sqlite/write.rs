@@ -126,7 +126,9 @@ fn change(
             credentials::replace(connection, account, *expect, new)
                 .and_then(|()| store_rotation(connection, account, rotation.as_deref()))
         }
-        Change::ReplaceRotation(rotation) => store_rotation(connection, account, Some(rotation)),
+        Change::ReplaceRotation { rotation, .. } => {
+            store_rotation(connection, account, Some(rotation))
+        }
         Change::CountUses(uses) => rotations::count_uses(connection, uses),
         Change::DeleteCredential(credential) => {
             let Credential { uid, name, revision, .. } = credential;
@@ -144,6 +146,9 @@ fn change(
         }
         Change::DeleteProvider(provider) => {
             let Provider { uid, name, revision, .. } = provider;
+            if credentials::any_at(connection, account, *uid)? {
+                return Err(Error::InUse);
+            }
             delete(connection, "provider", account, &name.id, *uid, *revision)?;
             verifications::delete_history(connection, *uid)
         }

@@ -28,7 +28,8 @@ const LOOKS: [&str; 10] = [
 ];
 
 /// What a rotator may beyond that.
-const ROTATES: [&str; 3] = ["RotateCredential", "ConfirmRotation", "CancelRotation"];
+const ROTATES: [&str; 4] =
+    ["RotateCredential", "ConfirmRotation", "CancelRotation", "ResumeRotation"];
 
 /// Who calls, as the vault should see it.
 pub(super) enum Who {

@@ -8,7 +8,7 @@ use credvault::grpc::proto::{
     GetDeliveryPolicyRequest, GetProviderRequest, GetRotationRequest, ListAccountsRequest,
     ListApiTokensRequest, ListAuditEntriesRequest, ListCredentialsRequest, ListProvidersRequest,
     ListRecipientKeysRequest, ListRoleBindingsRequest, ListRotationsRequest,
-    ListVerificationsRequest, ListVersionsRequest, RevokeApiTokenRequest,
+    ListVerificationsRequest, ListVersionsRequest, ResumeRotationRequest, RevokeApiTokenRequest,
     RevokeRecipientKeyRequest, SetRoleBindingRequest, UpdateDeliveryPolicyRequest,
     VerifyProviderRequest, VerifySipDigestRequest,
 };
@@ -143,6 +143,7 @@ fn delivery_row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
             (request.into(), too_long)
         }
         "CancelRotation" => (CancelRotationRequest { name: rotation, reason }.into(), too_long),
+        "ResumeRotation" => (ResumeRotationRequest { name: rotation, reason }.into(), too_long),
         "CreateRecipientKey" => (
             CreateRecipientKeyRequest { parent, ..Default::default() }.into(),
             "InvalidArgument INVALID_FIELD recipient_key",
@@ -234,7 +235,9 @@ pub(super) fn resource(method: &str, owner: &str) -> String {
     let child = match method {
         "GetCredential" | "UpdateCredential" | "RotateCredential" | "DeleteCredential"
         | "ListVersions" | "ListRotations" => "/credentials/desk".to_owned(),
-        "GetRotation" | "ConfirmRotation" | "CancelRotation" => return rotation(owner),
+        "GetRotation" | "ConfirmRotation" | "CancelRotation" | "ResumeRotation" => {
+            return rotation(owner);
+        }
         "RevokeRecipientKey" => "/recipientKeys/edge".to_owned(),
         "GetDeliveryPolicy" | "UpdateDeliveryPolicy" => "/deliveryPolicy".to_owned(),
         "GetProvider" | "UpdateProvider" | "UpdateToken" | "VerifyProvider"

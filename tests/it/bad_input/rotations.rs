@@ -5,7 +5,7 @@ use credvault::grpc::proto::{
     CancelRotationRequest, ConfirmRotationRequest, CreateCredentialRequest,
     CreateRecipientKeyRequest, DeliveryPolicy, GetDeliveryPolicyRequest, GetRotationRequest,
     ListRecipientKeysRequest, ListRotationsRequest, ListVersionsRequest, Recipient, RecipientKey,
-    RevokeRecipientKeyRequest, RotateCredentialRequest, RotationFilter,
+    ResumeRotationRequest, RevokeRecipientKeyRequest, RotateCredentialRequest, RotationFilter,
     UpdateDeliveryPolicyRequest,
 };
 
@@ -50,6 +50,10 @@ pub(super) fn cases() -> Vec<Case> {
             ..Default::default()
         }),
         each("name", &rotations, "name", |name| CancelRotationRequest {
+            name,
+            ..Default::default()
+        }),
+        each("name", &rotations, "name", |name| ResumeRotationRequest {
             name,
             ..Default::default()
         }),

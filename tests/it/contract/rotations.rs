@@ -123,6 +123,7 @@ fn rotation(stored: &StoredCredential, name: &str, now: Timestamp) -> StoredRota
         update_time: now,
         end_time: None,
         confirm_time: None,
+        work: None,
     };
     let rotation = rotation.after(StepKind::Store, State::Holding, now, "ü\"'");
     let sealed = Delivered { encapsulated_key: [7; 32], ciphertext: vec![8; 40] };
@@ -167,7 +168,8 @@ pub(super) async fn a_rotation_is_stored_with_its_credential_and_moves_by_its_re
 
     let confirmed = stored.rotation.confirmed(now + HOUR);
     let confirmed = StoredRotation { rotation: confirmed, sealed: None };
-    let change = || Change::ReplaceRotation(Box::new(confirmed.clone()));
+    let change =
+        || Change::ReplaceRotation { rotation: Box::new(confirmed.clone()), leaves_to: None };
     store.commit(write(&acme, change())).await.unwrap();
     let again = store.commit(write(&acme, change())).await;
     assert!(matches!(again, Err(Error::Conflict)), "{again:?}");
@@ -202,7 +204,7 @@ pub(super) async fn rotations_are_listed_newest_first_and_those_that_are_over_ar
         if number > 1 {
             let over = stored.rotation.cancelled(now);
             let over = StoredRotation { rotation: over, sealed: None };
-            let change = Change::ReplaceRotation(Box::new(over));
+            let change = Change::ReplaceRotation { rotation: Box::new(over), leaves_to: None };
             store.commit(write(&acme, change)).await.unwrap();
         }
     }

@@ -261,6 +261,7 @@ pub(crate) fn credential(name: &str, user: &str, fill: u8) -> StoredCredential {
         update_time: created,
         rotate_time: created,
         versions: Versions::default(),
+        residence: None,
     };
     StoredCredential { credential, password: sealed(fill), others: Vec::new() }
 }

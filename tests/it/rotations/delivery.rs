@@ -32,7 +32,7 @@ fn enrolled(name: &str) -> Recipient {
 }
 
 /// Opens a sealed secret as its documentation says, apart from the vault's own code for what it is bound to.
-pub(super) fn open(key: &PrivateKey, sealed: &SealedSecret) -> Option<String> {
+pub(crate) fn open(key: &PrivateKey, sealed: &SealedSecret) -> Option<String> {
     let expire_time = sealed.expire_time.unwrap();
     assert_eq!(expire_time.nanos, 0, "whole seconds");
     let expire_time = Timestamp::from_second(expire_time.seconds).unwrap();

@@ -62,6 +62,7 @@ calls! {
     ListRotations: rotations.list_rotations(ListRotationsRequest);
     ConfirmRotation: rotations.confirm_rotation(ConfirmRotationRequest);
     CancelRotation: rotations.cancel_rotation(CancelRotationRequest);
+    ResumeRotation: rotations.resume_rotation(ResumeRotationRequest);
     CreateProvider: providers.create_provider(CreateProviderRequest);
     GetProvider: providers.get_provider(GetProviderRequest);
     ListProviders: providers.list_providers(ListProvidersRequest);

@@ -61,8 +61,12 @@ fn values(row: &Row<'_>) -> rusqlite::Result<Vec<Value>> {
     (0..row.as_ref().column_count()).map(|column| row.get(column)).collect()
 }
 
-/// Takes back what 0007 changed.
+/// Takes back what 0008 and 0007 changed.
 pub(crate) const BEFORE_ROTATIONS: &str = "
+    DROP INDEX credential_by_carrier;
+    ALTER TABLE credential DROP COLUMN provider;
+    ALTER TABLE credential DROP COLUMN provider_uid;
+    ALTER TABLE credential DROP COLUMN carrier;
     DROP TABLE rotation;
     DROP TABLE recipient_key;
     DROP TABLE version_use;

@@ -159,6 +159,13 @@ impl Process {
         self.end();
     }
 
+    /// SIGSTOP: it does nothing any more, and what is sent to it waits.
+    pub(crate) fn freeze(&self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-STOP", &pid]).status().unwrap();
+        assert!(sent.success(), "the server is gone already");
+    }
+
     /// SIGTERM.
     pub(crate) fn ask_to_stop(&self) {
         let pid = self.child.id().to_string();

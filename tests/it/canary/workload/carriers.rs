@@ -1,8 +1,9 @@
 //! Vobiz and Telepath: good tokens, refused ones, and carriers that repeat all that they were told.
 
 use credvault::grpc::proto::{
-    CreateProviderRequest, Provider, TelepathProvider, UpdateTokenRequest, VerifyProviderRequest,
-    VobizProvider, provider::Kind,
+    CreateProviderRequest, Provider, ResumeRotationRequest, RotateCredentialRequest,
+    TelepathProvider, TelepathTrunk, UpdateTokenRequest, VerifyProviderRequest, VobizCredential,
+    VobizProvider, credential::AtCarrier, provider::Kind,
 };
 use tonic::Code;
 
@@ -64,8 +65,74 @@ impl Workload {
                 let result = self.clients.providers.update_token(update(&token)).await;
                 self.bad("UpdateToken", code, result)?;
             }
+            self.rotation_at(id, &second).await?;
         }
         Ok(())
+    }
+
+    /// Takes a credential over, and rotates it there: with a good answer, with a lost one, and refused.
+    async fn rotation_at(&mut self, id: &str, token: &str) -> Result<(), String> {
+        let user = format!("at-{id}");
+        let first = self.password(&format!("the password in force at {id}"));
+        let (vobiz, telepath) = &*self.others;
+        let there = if id == "vobiz" {
+            let credential_id = vobiz.add_credential(AUTH_ID, &user, &first);
+            AtCarrier::Vobiz(VobizCredential { credential_id })
+        } else {
+            let trunk_id = telepath.add_trunk(token, &user, &first);
+            AtCarrier::Telepath(TelepathTrunk { trunk_id })
+        };
+        let mut request = Self::new_credential(&user);
+        request.password = Some(first.clone());
+        let credential = request.credential.get_or_insert_default();
+        credential.provider = format!("{PARENT}/providers/{id}");
+        credential.at_carrier = Some(there);
+        let result = self.clients.credentials.create_credential(request).await;
+        self.good("CreateCredential", result)?;
+        self.ha1(&user, &first);
+        let rotate = |request_id| RotateCredentialRequest {
+            name: Self::name(&user),
+            request_id,
+            ..RotateCredentialRequest::default()
+        };
+        let request = rotate(self.rng.uuid4());
+        let result = self.clients.credentials.rotate_credential(request).await;
+        let rotated = self.good("RotateCredential", result)?;
+        let second = self.issued(&user, rotated.issued)?;
+        self.verify(&user, &second, true).await?;
+
+        let lost = Fault::CloseAfterEffect;
+        let (vobiz, telepath) = &*self.others;
+        match id {
+            "vobiz" => vobiz.fail_next(lost),
+            _ => telepath.fail_next(lost),
+        }
+        let request = rotate(self.rng.uuid4());
+        let result = self.clients.credentials.rotate_credential(request.clone()).await;
+        let begun = self.good("RotateCredential", result)?;
+        let name = begun.rotation.unwrap_or_default().name;
+        // It goes on by itself as well.
+        let resume = ResumeRotationRequest { name, ..ResumeRotationRequest::default() };
+        drop(self.clients.rotations.resume_rotation(resume).await);
+        let result = self.clients.credentials.rotate_credential(request.clone()).await;
+        let rotated = self.good("RotateCredential", result)?;
+        let third = self.issued(&user, rotated.issued)?;
+        self.verify(&user, &third, true).await?;
+        let again = self.clients.credentials.rotate_credential(request).await;
+        self.bad("RotateCredential again", Code::FailedPrecondition, again)?;
+
+        let echoed = self.password(&format!("what {id} says of a refused rotation"));
+        let body = format!(r#"{{"error": {{"code": "{echoed}", "message": "{echoed}"}}}}"#);
+        let (headers, body) = (vec![("x-echo", echoed)], body.into_bytes());
+        let fault = Fault::StatusWith { status: 401, headers, body };
+        let (vobiz, telepath) = &*self.others;
+        match id {
+            "vobiz" => vobiz.fail_next(fault),
+            _ => telepath.fail_next(fault),
+        }
+        let request = rotate(self.rng.uuid4());
+        let result = self.clients.credentials.rotate_credential(request).await;
+        self.bad("RotateCredential", Code::FailedPrecondition, result)
     }
 
     /// Has a carrier take this token.

@@ -1,0 +1,428 @@
+//! What rotations have to do at carriers: taken on, written down, done, and written down again.
+//!
+//! Nobody but [`Vault::run_carrier_work`] makes a call that changes something there. A rotation is taken on by a
+//! compare-and-set that also says until when, so two workers never do the same at once, and what a stopped one leaves
+//! behind is taken on again once its time is over.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Notify, watch};
+
+use super::delivery::sealed_for;
+use super::rotations::promoted;
+use super::{ATTEMPTS, Error, Vault, place};
+use crate::access::{AccountScope, Worker};
+use crate::audit::Entry;
+use crate::credential::{Chooser, Residence};
+use crate::crypto::Field;
+use crate::defect::{Defect, planted};
+use crate::name::{ResourceId, Uid};
+use crate::provider::{Kind, Objection, Token};
+use crate::recipient::Recipient;
+use crate::rotation::{Delivery, LEASE, Rotation, State, Unanswered};
+use crate::secret::SecretText;
+use crate::store::{self, Change, StoredCredential, StoredRotation, StoredVersion, Write};
+use crate::upstream::Effect;
+
+/// How many rotations are under way at once: as many calls as one carrier is sent.
+const AT_ONCE: usize = 16;
+
+/// How many of those that are due are looked at.
+const PAGE: usize = 4 * AT_ONCE;
+
+/// How often it is looked for calls whose time has come.
+const TICK: SignedDuration = SignedDuration::from_secs(1);
+
+/// What those tell each other that begin rotations and those that carry them out.
+pub(super) struct CarrierWork {
+    /// By what calls of this process are told from those of others.
+    holder: Uid,
+    begun: Notify,
+    moved: watch::Sender<()>,
+    under_way: AtomicUsize,
+}
+
+/// A rotation that this process has in hand.
+struct InHand<'a>(&'a AtomicUsize);
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl CarrierWork {
+    pub(super) fn new(holder: Uid) -> Self {
+        let (begun, moved) = (Notify::default(), watch::Sender::default());
+        Self { holder, begun, moved, under_way: AtomicUsize::default() }
+    }
+
+    fn in_hand(&self) -> InHand<'_> {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        InHand(&self.under_way)
+    }
+
+    /// Says that there is something to do.
+    pub(super) fn begin(&self) {
+        self.begun.notify_one();
+    }
+
+    /// Changes with every step of any rotation.
+    pub(super) fn moved(&self) -> watch::Receiver<()> {
+        self.moved.subscribe()
+    }
+}
+
+/// All that a call needs.
+struct Call {
+    kind: Kind,
+    token: Token,
+    residence: Residence,
+    /// The password to set. None: the carrier chooses it.
+    password: Option<SecretText>,
+}
+
+/// How a call ended.
+enum Ended {
+    /// The password is in force there; it is this one if the carrier chose it.
+    Applied(Option<SecretText>),
+    Objected(Objection),
+    Unanswered(Unanswered, &'static str),
+}
+
+impl Vault {
+    /// Carries rotations out at their carriers, for as long as it is polled.
+    pub async fn run_carrier_work(&self) {
+        let worker = Worker::rotations();
+        let mut under_way = FuturesUnordered::new();
+        let mut taken: HashSet<(Uid, ResourceId)> = HashSet::new();
+        // What another process has left under way is not waited for, if this one is alone.
+        let mut ahead = if self.store.is_exclusive() { LEASE } else { SignedDuration::ZERO };
+        loop {
+            let now = self.clock.now();
+            let until = now.saturating_add(ahead).unwrap_or(now);
+            let due = match self.store.due_work(&worker, until, PAGE).await {
+                Ok(due) => {
+                    ahead = if due.len() < PAGE { SignedDuration::ZERO } else { ahead };
+                    due
+                }
+                Err(error) => {
+                    tracing::error!(%error, "look for rotations to carry out");
+                    Vec::new()
+                }
+            };
+            for (account, id) in due {
+                let key = (account.uid, id);
+                if taken.len() >= AT_ONCE || !taken.insert(key.clone()) {
+                    continue;
+                }
+                let scope = worker.performance(account);
+                under_way.push(async move {
+                    if let Err(error) = self.perform(&scope, &key.1).await {
+                        // It is taken on again when its time is over.
+                        tracing::warn!(rotation = %key.1, reason = error.reason(), "carry a rotation out");
+                    }
+                    key
+                });
+            }
+            tokio::select! {
+                () = self.work.begun.notified() => {}
+                () = self.clock.wait_until(now.saturating_add(TICK).unwrap_or(now)) => {}
+                Some(done) = under_way.next() => drop(taken.remove(&done)),
+            }
+        }
+    }
+
+    /// How many rotations this process has in hand right now.
+    pub fn carrier_work_under_way(&self) -> usize {
+        self.work.under_way.load(Ordering::SeqCst)
+    }
+
+    /// Makes the next call of a rotation, if it is due.
+    async fn perform(&self, scope: &AccountScope, id: &ResourceId) -> Result<(), Error> {
+        let _in_hand = self.work.in_hand();
+        let Some((asking, call)) = self.take_on(scope, id).await? else { return Ok(()) };
+        // A process that was suspended meanwhile may find that another has made the call since.
+        if asking
+            .work
+            .as_ref()
+            .and_then(|work| work.lease_end)
+            .is_some_and(|end| end <= self.clock.now())
+        {
+            return Ok(());
+        }
+        let ended = match call {
+            Ok(call) => self.make(call).await,
+            Err(error) => Ended::Unanswered(Unanswered::NotDone, error.reason()),
+        };
+        let recorded = self.record(scope, &asking, ended).await;
+        self.work.moved.send_replace(());
+        recorded
+    }
+
+    /// Writes down that the next call of a rotation begins. None: it is not due, or somebody else makes it.
+    async fn take_on(
+        &self,
+        scope: &AccountScope,
+        id: &ResourceId,
+    ) -> Result<Option<(Rotation, Result<Call, Error>)>, Error> {
+        let mine = (self.work.holder, self.store.is_exclusive());
+        for _ in 0..ATTEMPTS {
+            let Some(stored) = self.store.rotation(scope, id).await? else { return Ok(None) };
+            let Some(asking) = stored.rotation.asking(mine, self.clock.now()) else {
+                return Ok(None);
+            };
+            let call = self.call_of(scope, &asking).await;
+            if planted(Defect::JournalLate) {
+                return Ok(Some((asking, call)));
+            }
+            let journal = StoredRotation { rotation: asking.clone(), sealed: stored.sealed };
+            match self.store.commit(Write::journal(scope, journal)).await {
+                Ok(()) => return Ok(Some((asking, call))),
+                // It was confirmed or resumed, or somebody else has it: the next look says which.
+                Err(store::Error::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::VersionConflict)
+    }
+
+    async fn call_of(&self, scope: &AccountScope, rotation: &Rotation) -> Result<Call, Error> {
+        let stored = self.find_credential(scope, &rotation.name.parent.id).await?;
+        let gone = || Error::InvalidState("what is rotated does not live at a carrier");
+        let residence = stored.credential.residence.clone().ok_or_else(gone)?;
+        let provider = self.find_provider(scope, &residence.provider).await?;
+        let token = self.token_of(scope, &provider)?;
+        let chooser = rotation.work.as_ref().map(|work| work.chooser);
+        let password = match chooser {
+            Some(Chooser::Vault) => {
+                let pending = stored.sealed(rotation.version).ok_or_else(gone)?;
+                let place = place(scope, rotation.resource, Field::Password, rotation.version);
+                Some(self.sealer.open(&place, pending)?)
+            }
+            _ => None,
+        };
+        Ok(Call { kind: provider.provider.kind, token, residence, password })
+    }
+
+    async fn make(&self, call: Call) -> Ended {
+        let Call { kind, token, residence, password } = call;
+        let upstream = match self.upstream_of(&kind) {
+            Ok(upstream) => upstream,
+            Err(error) => return Ended::Unanswered(Unanswered::NotDone, error.reason()),
+        };
+        let Some(credentials) = upstream.credentials() else {
+            return Ended::Objected(Objection::Other);
+        };
+        let made = match password {
+            Some(password) => {
+                let set = credentials.set_password(&token, &residence.at, &password).await;
+                match set {
+                    Effect::Done(()) => Effect::Done(None),
+                    Effect::Refused(objection) => Effect::Refused(objection),
+                    Effect::NotDone(outage) => Effect::NotDone(outage),
+                    Effect::Unknown(outage) => Effect::Unknown(outage),
+                }
+            }
+            None => match credentials.make_password(&token, &residence.at).await {
+                Effect::Done(password) => Effect::Done(Some(password)),
+                Effect::Refused(objection) => Effect::Refused(objection),
+                Effect::NotDone(outage) => Effect::NotDone(outage),
+                Effect::Unknown(outage) => Effect::Unknown(outage),
+            },
+        };
+        match made {
+            Effect::Done(password) => Ended::Applied(password),
+            Effect::Refused(objection) => Ended::Objected(objection),
+            Effect::NotDone(outage) => {
+                Ended::Unanswered(Unanswered::NotDone, Error::from(outage).reason())
+            }
+            Effect::Unknown(outage) => {
+                Ended::Unanswered(Unanswered::Unknown, Error::from(outage).reason())
+            }
+        }
+    }
+
+    /// Stores how a call ended. What was changed meanwhile stays, unless the call is somebody else's by now.
+    async fn record(
+        &self,
+        scope: &AccountScope,
+        asked: &Rotation,
+        ended: Ended,
+    ) -> Result<(), Error> {
+        for _ in 0..ATTEMPTS {
+            let Some(stored) = self.store.rotation(scope, &asked.name.id).await? else {
+                return Ok(());
+            };
+            let attempt = |it: &Rotation| it.work.as_ref().map(|it| (it.attempts, it.lease_end));
+            if attempt(&stored.rotation) != attempt(asked) && !planted(Defect::JournalLate) {
+                return Ok(());
+            }
+            let write = match &ended {
+                Ended::Applied(password) => self.applied(scope, stored, password.as_ref()).await?,
+                Ended::Objected(objection) => self.objected(scope, stored, *objection).await?,
+                Ended::Unanswered(how, reason) => {
+                    let StoredRotation { rotation, sealed } = stored;
+                    let next = rotation.unanswered(*how, reason, self.clock.now());
+                    Some(self.gone_on(scope, &rotation, StoredRotation { rotation: next, sealed }))
+                }
+            };
+            let Some(write) = write else { return Ok(()) };
+            match self.store.commit(write).await {
+                Ok(()) => return Ok(()),
+                Err(store::Error::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::VersionConflict)
+    }
+
+    /// The new version becomes the active one. None: its credential is gone.
+    async fn applied(
+        &self,
+        scope: &AccountScope,
+        stored: StoredRotation,
+        password: Option<&SecretText>,
+    ) -> Result<Option<Write>, Error> {
+        let StoredRotation { rotation, sealed } = stored;
+        let Some(credential) = self.rotated(scope, &rotation).await? else { return Ok(None) };
+        let entry = self.ended(scope, &rotation, State::Succeeded, credential.credential.version);
+        let now = entry.time;
+        let change = match password {
+            None => {
+                let change = promoted(credential, &rotation, rotation.applied(now), now)?;
+                // What is sealed already stays.
+                change.map(|change| with_sealed(change, sealed))
+            }
+            Some(password) => {
+                let made = self.made_there(scope, credential, rotation, password, now).await?;
+                Some(made)
+            }
+        };
+        Ok(change.map(|change| Write::new(scope, change, entry, None)))
+    }
+
+    /// The same with a password that the carrier chose. It must be kept whatever becomes of its delivery.
+    async fn made_there(
+        &self,
+        scope: &AccountScope,
+        mut stored: StoredCredential,
+        rotation: Rotation,
+        password: &SecretText,
+        now: Timestamp,
+    ) -> Result<Change, Error> {
+        let (expect, version) = (stored.credential.revision, rotation.version);
+        let place = place(scope, rotation.resource, Field::Password, version);
+        let sealed = self.sealer.seal(&place, password)?;
+        stored.credential.versions = stored.credential.versions.promoted();
+        let new = stored.activated(StoredVersion { version, sealed }, SignedDuration::ZERO, now)?;
+        let (recipient, seal_for) = match &rotation.work {
+            Some(work) => (work.recipient.clone(), work.seal_for.clone()),
+            None => (None, None),
+        };
+        let mut next = rotation.applied(now);
+        let (mut delivered, mut leaves_to) = (None, None);
+        if let Some((recipient, seal_for)) = recipient.zip(seal_for) {
+            let of = (&seal_for.key, seal_for.request_id);
+            let delivery = Delivery::starting(now, rotation.overlap, false, of);
+            let aad = delivery.aad(&rotation.name.parent, version);
+            let field = "recipient.hpke_public_key";
+            match self.may_go_to(scope, &recipient).await {
+                Ok(()) => {
+                    delivered = Some(sealed_for(field, &seal_for.key, &aad, password)?);
+                    next.delivery = Some(delivery);
+                    leaves_to = Some(recipient);
+                }
+                Err(error) => {
+                    let reason = error.reason();
+                    tracing::warn!(rotation = %next.name, reason, "a new password is not delivered");
+                }
+            }
+        }
+        let rotation = Some(Box::new(StoredRotation { rotation: next, sealed: delivered }));
+        Ok(Change::ReplaceCredential { expect, new: Box::new(new), rotation, leaves_to })
+    }
+
+    /// Whether a recipient may still have what was begun for it.
+    async fn may_go_to(&self, scope: &AccountScope, recipient: &Recipient) -> Result<(), Error> {
+        self.recipient_of(scope, recipient).await.map(drop)
+    }
+
+    /// The carrier said no: the new version is gone, unless it may be in force there.
+    async fn objected(
+        &self,
+        scope: &AccountScope,
+        stored: StoredRotation,
+        objection: Objection,
+    ) -> Result<Option<Write>, Error> {
+        let StoredRotation { rotation, sealed } = stored;
+        let now = self.clock.now();
+        let next = rotation.objected(objection, Error::from(objection).reason(), now);
+        if next.state != State::Cancelled {
+            let next = StoredRotation { rotation: next, sealed };
+            return Ok(Some(self.gone_on(scope, &rotation, next)));
+        }
+        let Some(mut credential) = self.rotated(scope, &rotation).await? else { return Ok(None) };
+        let (expect, active) = (credential.credential.revision, credential.credential.version);
+        credential.credential.versions = credential.credential.versions.cancelled(now);
+        let new = Box::new(credential.touched(now));
+        let entry = Entry {
+            outcome: Error::from(objection).reason().to_owned(),
+            version_after: active,
+            ..self.ended(scope, &rotation, State::Cancelled, active)
+        };
+        let rotation = Some(Box::new(StoredRotation { rotation: next, sealed: None }));
+        let change = Change::ReplaceCredential { expect, new, rotation, leaves_to: None };
+        Ok(Some(Write::new(scope, change, entry, None)))
+    }
+
+    /// A rotation that goes on. Whoever looks after it is told once that it needs him.
+    fn gone_on(&self, scope: &AccountScope, before: &Rotation, next: StoredRotation) -> Write {
+        let state = next.rotation.state;
+        if state == before.state {
+            return Write::journal(scope, next);
+        }
+        if state == State::NeedsAttention {
+            tracing::warn!(rotation = %before.name, "a rotation needs attention: see GetRotation");
+        }
+        let entry = Entry {
+            version_after: before.version,
+            ..self.ended(scope, before, state, before.version)
+        };
+        let change = Change::ReplaceRotation { rotation: Box::new(next), leaves_to: None };
+        Write::new(scope, change, entry, None)
+    }
+
+    /// What is rotated, if it is still there.
+    async fn rotated(
+        &self,
+        scope: &AccountScope,
+        rotation: &Rotation,
+    ) -> Result<Option<StoredCredential>, Error> {
+        let found = self.store.credential(scope, &rotation.name.parent.id).await?;
+        Ok(found.filter(|stored| stored.credential.uid == rotation.resource))
+    }
+
+    fn ended(&self, scope: &AccountScope, rotation: &Rotation, state: State, before: u64) -> Entry {
+        Entry {
+            version_before: before,
+            version_after: rotation.version,
+            detail: state.as_str().to_owned(),
+            ..self.entry(scope.actor(), scope.method(), &rotation.name.to_string())
+        }
+    }
+}
+
+fn with_sealed(change: Change, sealed: Option<crate::crypto::delivery::Delivered>) -> Change {
+    match change {
+        Change::ReplaceCredential { expect, new, rotation: Some(mut rotation), leaves_to } => {
+            rotation.sealed = sealed;
+            Change::ReplaceCredential { expect, new, rotation: Some(rotation), leaves_to }
+        }
+        other => other,
+    }
+}
