@@ -208,7 +208,7 @@ fn request(row: Row, parent: &str, reason: &str, nonce: [u8; 12]) -> CreateCrede
 
 async fn create(connection: &Connection, request: CreateCredentialRequest) -> Fate {
     match patiently(connection, &request).await {
-        Ok(answer) => Fate::Created(Box::new(answer.credential.unwrap_or_default()), answer.issued),
+        Ok(answer) => Fate::Created(answer.credential.unwrap_or_default().into(), answer.issued),
         Err(CallError::Refused { reason, resource: Some(name), .. })
             if reason == "SECRET_ALREADY_ISSUED" =>
         {
@@ -247,7 +247,7 @@ async fn give_new_password(connection: &Connection, name: String, reason: String
         Err(error) => Err(error),
     };
     match rotated {
-        Ok(answer) => Fate::Created(Box::new(answer.credential.unwrap_or_default()), answer.issued),
+        Ok(answer) => Fate::Created(answer.credential.unwrap_or_default().into(), answer.issued),
         Err(CallError::Refused { reason, message, .. }) => Fate::Failed(refused(&message, &reason)),
         Err(error) => Fate::Hopeless(error),
     }
