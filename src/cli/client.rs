@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::ValueEnum;
+use uuid::Builder;
 
 use super::terminal::harmless;
 use crate::access::ACTIONS;
 use crate::config::{ClientOptions, ClientSettings};
+use crate::crypto::random;
 use crate::grpc::client::{CallError, Client, Identity, Rpc};
 use crate::name::ResourceId;
 
@@ -45,6 +47,18 @@ pub(super) struct Whose {
     /// Of the vault itself, for operators, in place of an account
     #[arg(long, conflicts_with = "account")]
     pub(super) vault: bool,
+}
+
+impl Retry {
+    /// The id that was named, or a new one.
+    pub(super) fn id(self) -> anyhow::Result<String> {
+        if self.request_id.is_empty() { new_request_id() } else { Ok(self.request_id) }
+    }
+}
+
+/// A UUID4 that no other request has.
+pub(super) fn new_request_id() -> anyhow::Result<String> {
+    Ok(Builder::from_random_bytes(random::bytes()?).into_uuid().to_string())
 }
 
 /// What helps when an account is not there.
@@ -237,8 +251,9 @@ impl Connection {
             }
             "DEADLINE_EXCEEDED" => may_be_done(R::PATH)
                 .map_or("Try again".to_owned(), |look| format!("It may be done: {look}")),
-            "ROTATION_IN_PROGRESS" => "`credvault rotations list --state holding` shows it; `credvault rotations confirm` \
-                 ends it with the new password, `credvault rotations cancel` with the old one"
+            "ROTATION_IN_PROGRESS" => "`credvault rotations list ID` shows it; `credvault rotations confirm` ends it with \
+                 the new password, `credvault rotations cancel` with the old one; one that waits for its carrier ends by \
+                 itself, and `credvault rotations resume` has it ask at once"
                 .to_owned(),
             "RECIPIENT_KEY_REQUIRED" => "`credvault recipient-keys list` shows which keys there are: name one with \
                  --recipient-key; `credvault rotate` wants the file of its private key, --key-file"

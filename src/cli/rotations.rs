@@ -1,4 +1,4 @@
-//! `credvault rotations`: rotations that outlive their command, seen and ended.
+//! `credvault rotations`: rotations that outlive their command, seen, ended and sped up.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,16 +14,21 @@ use crate::grpc::client::{CallError, time};
 use crate::grpc::json;
 use crate::grpc::proto::{
     CancelRotationRequest, ConfirmRotationRequest, GetRotationRequest, ListRotationsRequest,
-    ListRotationsResponse, Rotation, RotationFilter, RotationState, RotationStepKind,
+    ListRotationsResponse, ResumeRotationRequest, Rotation, RotationFilter, RotationState,
+    RotationStep, RotationStepKind, RotationStepOutcome,
 };
-use crate::rotation::RotationName;
+use crate::rotation::{INTERRUPTED, RotationName};
 use crate::secret::SecretText;
 
 /// What helps when a rotation is not there.
 pub(super) const NOT_FOUND: &str = "`credvault rotations list` shows which there are; of each credential the last twenty, \
      and all that are not over";
 
-/// See, confirm and cancel rotations that wait for their recipient
+/// Where a rotation may stand, as it is typed.
+const STATES: [&str; 6] =
+    ["pending", "applying", "holding", "succeeded", "cancelled", "needs-attention"];
+
+/// See, confirm and cancel rotations that wait for their recipient, or for a carrier
 ///
 /// A rotation is named as `credvault rotations list` shows it, such as desk-1/x0198c2a1…; by what follows its account,
 /// credentials/desk-1/rotations/x0198c2a1…; or by its whole name.
@@ -31,9 +36,11 @@ pub(super) const NOT_FOUND: &str = "`credvault rotations list` shows which there
 #[command(after_help = "\
 Examples:
   credvault rotations list --state holding                            those that wait for their confirmation
+  credvault rotations list --state applying                           those that wait for their carrier
   credvault rotations show desk-1/x0198c2a1…
   credvault rotations confirm desk-1/x0198c2a1… --password-file desk-1.password
-  credvault rotations cancel desk-1/x0198c2a1… --reason 'phone unreachable'")]
+  credvault rotations cancel desk-1/x0198c2a1… --reason 'phone unreachable'
+  credvault rotations resume desk-1/x0198c2a1…                        the carrier is up again: ask it now")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -44,12 +51,15 @@ enum Command {
     Cancel(CancelArgs),
     Confirm(ConfirmArgs),
     List(ListArgs),
+    Resume(ResumeArgs),
     Show(ShowArgs),
 }
 
 /// Give up a rotation that waits: the new password dies, the old one stays
 ///
 /// Who uses the new password already is refused from then on. One that has succeeded cannot be cancelled: rotate again.
+/// At a carrier it can be cancelled until that may have changed the password: from then on the vault finds out, and
+/// finishes by itself.
 #[derive(Debug, clap::Args)]
 struct CancelArgs {
     /// Which, such as desk-1/x0198c2a1…
@@ -63,7 +73,7 @@ struct CancelArgs {
 /// Say that the new password arrived: its sealed form is gone, and the old password dies if it waited for this
 ///
 /// A rotation with --require-confirmation wants a proof, which is computed here from the new password: that itself is
-/// not sent. `credvault rotate` confirms by itself.
+/// not sent. At a carrier the new password is set by this, and not before. `credvault rotate` confirms by itself.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -89,13 +99,15 @@ Examples:
   credvault rotations list
   credvault rotations list desk-1
   credvault rotations list --state holding
-  credvault rotations list --state needs-attention        nobody confirmed for 30 days: a person should")]
+  credvault rotations list --state applying               their carriers have not answered yet
+  credvault rotations list --state needs-attention        nobody confirmed for 30 days, or a carrier refuses or does not
+                                                          answer: a person should see to it")]
 struct ListArgs {
     /// Only those of this credential: its id, or whole name
     credential: Option<String>,
     /// Only those that stand so
     #[arg(long, value_name = "STATE",
-        value_parser = PossibleValuesParser::new(["holding", "succeeded", "cancelled", "needs-attention"]))]
+        value_parser = PossibleValuesParser::new(STATES))]
     state: Option<String>,
     /// How many at the most; 0: all
     #[arg(long, value_name = "N", default_value_t = 1000)]
@@ -119,11 +131,30 @@ struct ShowArgs {
     options: Options,
 }
 
+/// Have a rotation that waits for its carrier ask at once, and say how that ended
+///
+/// It is never needed, since the vault goes on by itself, ever more rarely, and at last every five minutes: type it when
+/// a carrier is up again, or when what it refused is mended.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  credvault rotations list --state needs-attention
+  credvault rotations resume desk-1/x0198c2a1… --reason 'token updated'")]
+struct ResumeArgs {
+    /// Which, such as desk-1/x0198c2a1…
+    rotation: String,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    options: Options,
+}
+
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Cancel(args) => cancel(args).await?,
         Command::Confirm(args) => confirm(args).await?,
         Command::List(args) => list(args).await?,
+        Command::Resume(args) => resume(args).await?,
         Command::Show(args) => show(args).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -175,8 +206,8 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
     let nothing = match &args.state {
         Some(state) => format!("No rotation of {} is {state}.", harmless(&parent)),
         None => format!(
-            "There is none of {}: only rotations for a recipient, and with --require-confirmation, are kept. \
-             `credvault credentials versions ID` tells of others",
+            "There is none of {}: only rotations for a recipient, with --require-confirmation, and at a carrier are \
+             kept. `credvault credentials versions ID` tells of others",
             harmless(&parent)
         ),
     };
@@ -230,21 +261,84 @@ fn print(rotation: &Rotation) -> anyhow::Result<()> {
             RotationStepKind::Unspecified => "something that is not known here",
         };
         let when = time(step.time).map_or(String::new(), |it| it.strftime("%FT%TZ  ").to_string());
+        let ended = ended(step).map_or(String::new(), |ended| format!(": {ended}"));
         let more = if step.message.is_empty() { "" } else { ": " };
-        lines.push(("step".to_owned(), format!("{when}{what}{more}{}", step.message)));
+        lines.push(("step".to_owned(), format!("{when}{what}{ended}{more}{}", step.message)));
     }
     render::lines(lines)
 }
 
-/// Says what a rotation waits for.
+/// How a step ended at its carrier. None: it was no call.
+fn ended(step: &RotationStep) -> Option<String> {
+    let how = match step.outcome() {
+        _ if step.kind() != RotationStepKind::Apply => return None,
+        RotationStepOutcome::Done => "it did so",
+        RotationStepOutcome::Refused => "it said no, and did nothing",
+        RotationStepOutcome::NotDone => "nothing was done",
+        RotationStepOutcome::Unknown if step.reason == INTERRUPTED => {
+            "the vault was stopped before the answer came, so it may be done"
+        }
+        RotationStepOutcome::Unknown => "no answer says whether it was done",
+        RotationStepOutcome::Unspecified => "how that ended is not known here",
+    };
+    let reason = &step.reason;
+    Some(if reason.is_empty() { how.to_owned() } else { format!("{how} ({reason})") })
+}
+
+/// How often the carrier was asked, and how the last call ended.
+pub(super) fn calls(rotation: &Rotation) -> (usize, Option<String>) {
+    let mut calls = rotation.steps.iter().filter(|step| step.kind() == RotationStepKind::Apply);
+    (calls.clone().count(), calls.next_back().and_then(ended))
+}
+
+/// Why the carrier refused a rotation, if that ended it.
+pub(super) fn refusal(rotation: &Rotation) -> Option<&str> {
+    let last = rotation.steps.last().filter(|_| rotation.state() == RotationState::Cancelled)?;
+    (last.outcome() == RotationStepOutcome::Refused).then_some(last.reason.as_str())
+}
+
+/// Whether its next step is a call to a carrier, or the answer to one.
+pub(super) fn awaits_carrier(rotation: &Rotation) -> bool {
+    rotation.next_call_time.is_some()
+}
+
+/// Says what a rotation waits for, and what can be done about that.
 pub(super) fn advise(rotation: &Rotation) {
-    if matches!(rotation.state(), RotationState::Holding | RotationState::NeedsAttention) {
-        let name = harmless(&render::short(&rotation.name));
-        note(format_args!(
+    let name = harmless(&render::short(&rotation.name));
+    match rotation.state() {
+        _ if awaits_carrier(rotation) => note(for_carrier(rotation)),
+        RotationState::Holding | RotationState::NeedsAttention => note(format_args!(
             "Both passwords work until `credvault rotations confirm {name} --password-file FILE`, with the new one in \
-             FILE; `credvault rotations cancel {name}` gives it up"
-        ));
+             FILE; `credvault rotations cancel {name}` gives it up. At a carrier only the old one works until then"
+        )),
+        _ => {}
     }
+}
+
+/// What is known of a rotation that waits for its carrier, and what can be done.
+pub(super) fn for_carrier(rotation: &Rotation) -> String {
+    let name = harmless(&render::short(&rotation.name));
+    let waits = rotation.steps.iter().rfind(|step| step.kind() == RotationStepKind::Wait);
+    let waits = waits.filter(|_| rotation.state() == RotationState::NeedsAttention);
+    let known = match waits.map(|step| harmless(&step.message)) {
+        Some(message) => format!("It needs a person: {message}"),
+        None if rotation.uncertain => {
+            "The new password may be in force at the carrier, though no answer says so: \
+             the vault asks until it knows, and keeps what may be in force"
+                .to_owned()
+        }
+        None => "Nothing has changed at the carrier yet: the vault goes on asking".to_owned(),
+    };
+    let due =
+        time(rotation.next_call_time).map_or(String::new(), |it| it.strftime("%FT%TZ").to_string());
+    let cancel = if rotation.uncertain {
+        String::new()
+    } else {
+        format!("; `credvault rotations cancel {name}` gives it up")
+    };
+    format!(
+        "{known}. The next call is due by {due}; `credvault rotations resume {name}` asks at once{cancel}"
+    )
 }
 
 /// A request that proves with the new password that it arrived.
@@ -290,14 +384,27 @@ async fn cancel(args: CancelArgs) -> anyhow::Result<()> {
     show_end(output, &answer, answer.rotation.as_ref())
 }
 
-/// Prints how a rotation ended.
+async fn resume(args: ResumeArgs) -> anyhow::Result<()> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let name = name(&connection, &args.rotation)?;
+    let request = ResumeRotationRequest { name, reason: args.change.reason };
+    let answer = connection.ask(request, NOT_FOUND).await?;
+    show_end(output, &answer, answer.rotation.as_ref())
+}
+
+/// Prints how a rotation ended, or what it waits for now.
 fn show_end<A: json::Described>(
     output: Output,
     answer: &A,
     rotation: Option<&Rotation>,
 ) -> anyhow::Result<()> {
     match rotation {
-        Some(rotation) if output == Output::Table => print(rotation),
+        Some(rotation) if output == Output::Table => {
+            print(rotation)?;
+            advise(rotation);
+            Ok(())
+        }
         _ => say(render::json(answer)?),
     }
 }
