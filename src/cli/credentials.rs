@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
 use jiff::Timestamp;
 
 use super::client::{Change, Connection, NO_ACCOUNT, Options, Output, Retry};
@@ -16,8 +17,8 @@ use super::{note, or_not_asked, render, say, secrets};
 use crate::grpc::client::{field_mask, timestamp};
 use crate::grpc::proto::{
     Credential, CredentialFilter, DeleteCredentialRequest, GetCredentialRequest,
-    ListCredentialsRequest, ListCredentialsResponse, ListVersionsRequest, UpdateCredentialRequest,
-    VerifySipDigestRequest,
+    ListCredentialsRequest, ListCredentialsResponse, ListVersionsRequest, ProviderType,
+    UpdateCredentialRequest, VerifySipDigestRequest,
 };
 
 /// What helps when a credential is not there.
@@ -65,6 +66,7 @@ struct GetArgs {
 Examples:
   credvault credentials list --realm sip.example.com --label site=berlin
   credvault credentials list --rotated-before 2026-01-31T00:00:00Z          those that are due
+  credvault credentials list --carrier vobiz                                those that live there
   credvault credentials list --limit 0 --output json | jq -r .credentials[].username")]
 struct ListArgs {
     /// Only those of this realm
@@ -82,6 +84,13 @@ struct ListArgs {
     /// Only those whose password is older, such as 2026-01-31T00:00:00Z
     #[arg(long, value_name = "TIME", value_parser = time)]
     rotated_before: Option<Timestamp>,
+    /// Only those that live at this provider: its id, or whole name
+    #[arg(long, value_name = "PROVIDER")]
+    provider: Option<String>,
+    /// Only those that live at this carrier
+    #[arg(long, value_name = "CARRIER",
+        value_parser = PossibleValuesParser::new(["twilio", "vobiz", "telepath"]))]
+    carrier: Option<String>,
     /// How many at the most; 0: all
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: usize,
@@ -232,16 +241,21 @@ async fn get(args: GetArgs) -> anyhow::Result<()> {
 async fn list(args: ListArgs) -> anyhow::Result<()> {
     let output = args.options.output;
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
+    let connection = args.options.connect()?;
+    let provider = args.provider.map(|it| connection.name("providers", &it)).transpose()?;
+    let carrier = args.carrier.and_then(|carrier| {
+        ProviderType::from_str_name(&format!("PROVIDER_TYPE_{}", carrier.to_uppercase()))
+    });
     let filter = CredentialFilter {
         enabled: args.enabled,
         realm: args.realm,
         username_prefix: args.username_prefix,
         labels: args.labels.into_iter().collect(),
         rotated_before: args.rotated_before.map(timestamp),
-        ..CredentialFilter::default()
+        provider: provider.unwrap_or_default(),
+        provider_type: carrier.unwrap_or_default().into(),
     };
     let is_filtered = filter != CredentialFilter::default();
-    let connection = args.options.connect()?;
     let parent = connection.account()?;
     let request = |page_token| ListCredentialsRequest {
         parent: parent.clone(),
@@ -260,7 +274,12 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
              credvault credentials create desk-1 --username desk-1 --realm sip.example.com"
         )
     };
-    let columns = ["name", "username", "realm", "enabled", "version", "rotate_time", "description"];
+    let mut columns = vec!["name", "username", "realm", "enabled", "version", "rotate_time"];
+    // Most accounts have none at a carrier, and need no column that says so.
+    if answer.credentials.iter().any(|it| !it.provider.is_empty()) {
+        columns.push("provider");
+    }
+    columns.push("description");
     render::list(output, &answer, &answer.credentials, &columns, &nothing)?;
     if is_cut {
         note(format_args!("There are more than {limit}; --limit 0 lists all."));

@@ -63,6 +63,7 @@ pub(super) fn list<A: Described, M: Described>(
             match (*column, value) {
                 (_, None) => Span::plain("-"),
                 ("name", Some(name)) => Span::new(&short(name), Style::new().bold()),
+                ("provider", Some(name)) => Span::plain(id(name)),
                 (_, Some(value)) => Span::plain(value),
             }
         };
