@@ -24,7 +24,7 @@ use crate::vault::CallLimits;
 
 pub use client::{ClientOptions, ClientSettings, check_own, secret_in};
 pub use door::{ConnectionLimits, Listen, TlsOptions, TlsSettings};
-pub use surroundings::Surroundings;
+pub use surroundings::{Surroundings, typed};
 
 /// Where the data lies unless told otherwise.
 const DATA_DIR: &str = "./credvault-data";

@@ -4,9 +4,11 @@
 //! confirmed when it is delivered, and not before.
 
 mod begin;
+mod caution;
 mod destination;
 mod patience;
 mod state;
+mod waiting;
 
 use std::ffi::OsString;
 use std::path::{self, PathBuf};
@@ -29,17 +31,19 @@ use crate::secret::SecretText;
 use destination::{Destination, OutFile};
 use patience::{Patience, Trouble};
 use state::{Job, Key, StateFile};
+use waiting::Seen;
 
 const NOT_FOUND: &str = "`credvault credentials list` shows which there are";
 
 /// How a new password takes the place of the old one.
 #[derive(Debug, clap::Args)]
 pub(super) struct How {
-    /// How long the old password works beside the new one, such as 30s, 15m, 1h or 7d; at most 30d [default: it dies at
-    /// once]
+    /// How long the old password works beside the new one, such as 30s, 15m, 1h or 7d; at most 30d. No carrier can
+    /// [default: it dies at once]
     #[arg(long, value_name = "DURATION", value_parser = length)]
     pub(super) overlap: Option<SignedDuration>,
-    /// Keep the old password the active one until somebody proves that he holds the new one; until then both work
+    /// Keep the old password the active one until somebody proves that he holds the new one; until then both work. At a
+    /// carrier the old one works until then, and the new one from then on
     #[arg(long)]
     pub(super) require_confirmation: bool,
     /// How long the generated password is, 16 to 64 [default: 24]
@@ -73,6 +77,13 @@ pub(super) fn length(text: &str) -> Result<SignedDuration, String> {
 /// private key: keep it to yourself, and on a disk that stays. A command that was killed in between is run again, with
 /// the same password. The vault keeps that, sealed, for 15 minutes; longer with a longer --overlap; with
 /// --require-confirmation for 30 days.
+///
+/// Of a credential at a carrier, which keeps one password at a time, this command first says what will stop working, and
+/// asks; where there is no terminal it wants --yes. The password is delivered when the carrier has it in force, and not
+/// before. At Twilio and Vobiz --require-confirmation is the better order: it is delivered first, and set there when that
+/// has worked. Telepath makes the password itself and ends the old one at once: have a command behind -- that installs
+/// it. While a carrier does not answer, this command waits (--retry-for), and the vault goes on without it; then --resume
+/// asks at once and delivers. The file for that is there for standard output as well.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -82,6 +93,8 @@ Examples:
   credvault rotate desk-1 -- kubectl create secret generic desk-1 --from-file=password=/dev/stdin
   credvault rotate --resume desk-1.password.rotation                   after a crash
   credvault rotate desk-1 --key-file ops.key                           with an enrolled key of yours
+  credvault rotate pbx --yes --require-confirmation -- ./install.sh    at Twilio or Vobiz: set there when it is installed
+  credvault rotate trunk-1 --yes --retry-for 10m -- ./install.sh       at Telepath: installed as soon as it is known
 
 install.sh reads the password from its standard input: password=$(cat).")]
 pub(super) struct Args {
@@ -107,7 +120,10 @@ pub(super) struct Args {
         "credential", "overlap", "require_confirmation", "password_length", "etag", "recipient_key", "state", "reason",
     ])]
     resume: Option<PathBuf>,
-    /// How long to try again when the vault is not there or its answer is lost; 0s: not at all
+    /// Rotate at a carrier without being asked
+    #[arg(long)]
+    yes: bool,
+    /// How long to try again when the vault is not there or its answer is lost, and to wait for a carrier; 0s: not at all
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = length)]
     retry_for: SignedDuration,
     #[command(flatten)]
@@ -140,6 +156,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             delivered?;
         }
         let rotation = run.confirm(&password, rotation).await?;
+        // At a carrier that may be what has it set.
+        let (_, rotation) = run.in_force((None, rotation)).await?;
         run.finish(&rotation, run.to.is_elsewhere(), &run.to.told())?;
     }
     Ok(ExitCode::SUCCESS)
@@ -149,14 +167,17 @@ impl Run {
     /// Makes all that may fail before anything has happened.
     async fn prepare(args: Args) -> anyhow::Result<Self> {
         let output = args.options.output;
-        let patience = Patience::new(Duration::try_from(args.retry_for).unwrap_or_default())?;
+        let mut patience = Patience::new(Duration::try_from(args.retry_for).unwrap_or_default())?;
         let connection = args.options.clone().connect()?;
-        let (resumed, mut job) = match args.resume.clone() {
-            Some(file) => {
-                let (state, job) = StateFile::open(file, args.key_file.clone())?;
-                (Some(state), job)
-            }
-            None => (None, begin::new_job(&args, &connection).await?),
+        let mut at_carrier = false;
+        let (resumed, mut job) = if let Some(file) = args.resume.clone() {
+            let (state, job) = StateFile::open(file, args.key_file.clone())?;
+            (Some(state), job)
+        } else {
+            let credential = args.credential.as_deref().context("which credential?")?;
+            let name = connection.name("credentials", credential)?;
+            at_carrier = caution::look(&connection, &mut patience, &name, &args).await?;
+            (None, begin::new_job(&args, name, &connection).await?)
         };
         let to = if !args.command.is_empty() {
             job.out = None;
@@ -174,7 +195,8 @@ impl Run {
             (Some(state), _) => Some(state),
             (None, Some(file)) => Some(StateFile::create(file, &job)?),
             (None, None) => {
-                to.state(&job.request.name).map(|file| StateFile::create(file, &job)).transpose()?
+                let file = to.state(&job.request.name, at_carrier);
+                file.map(|file| StateFile::create(file, &job)).transpose()?
             }
         };
         Ok(Self { connection, patience, job, state, is_resumed, to, output })
@@ -202,7 +224,7 @@ impl Run {
             Ok(answer) => answer,
             Err(trouble) => return Err(self.unanswered(trouble)),
         };
-        let (Some(sealed), Some(rotation)) = (answer.sealed, answer.rotation) else {
+        let Some(rotation) = answer.rotation else {
             bail!("the vault sealed nothing: it is older than this command; update it");
         };
         self.job.rotation = Some(rotation.name.clone());
@@ -212,7 +234,8 @@ impl Run {
             // The request in it still leads there.
             note(format_args!("{} is not brought up to date: {error:#}", state.quoted()));
         }
-        Ok(Some((sealed, rotation)))
+        let seen = self.in_force((answer.sealed, rotation)).await?;
+        self.given(seen)
     }
 
     /// Looks after a rotation that an earlier run began.
@@ -235,18 +258,21 @@ impl Run {
             }
         };
         let rotation = answer.rotation.context("the answer has no rotation")?;
-        if let Some(sealed) = answer.sealed {
+        let seen = self.speed_up((answer.sealed, rotation)).await;
+        let seen = self.in_force(seen).await?;
+        self.given(seen)
+    }
+
+    /// The sealed password, if it is there; None: all was done before.
+    fn given(&self, (sealed, rotation): Seen) -> anyhow::Result<Option<(SealedSecret, Rotation)>> {
+        if let Some(sealed) = sealed {
             return Ok(Some((sealed, rotation)));
         }
-        let (credential, state) = (self.credential(), rotation.state());
-        let file = self.state.as_ref().map_or(String::new(), StateFile::quoted);
+        let (credential, file) = (self.credential(), self.file());
         if rotation.confirm_time.is_some() {
             let told = "it was delivered and confirmed before: nothing is left to do";
             self.finish(&rotation, true, told)?;
             return Ok(None);
-        }
-        if state == RotationState::Cancelled {
-            bail!("the rotation was cancelled: remove {file}, and rotate {credential} again");
         }
         rotations::advise(&rotation);
         bail!(
@@ -254,13 +280,26 @@ impl Run {
         )
     }
 
+    /// The file of its state, as a shell takes it.
+    fn file(&self) -> String {
+        self.state.as_ref().map_or_else(|| "its file".to_owned(), StateFile::quoted)
+    }
+
     /// Why there is no answer, and what to do. What surely did nothing leaves nothing behind.
     fn unanswered(&self, trouble: Trouble) -> anyhow::Error {
         let name = self.credential();
         let told = self.explain::<RotateCredentialRequest>(&trouble, NOT_FOUND);
-        if let Trouble::Call { is_undone: true, .. } = trouble
-            && !self.is_resumed
-        {
+        let is_undone = match &trouble {
+            // The carrier said no, which ended the rotation.
+            Trouble::Call { error: CallError::Refused { reason, .. }, .. }
+                if reason.starts_with("UPSTREAM_") =>
+            {
+                true
+            }
+            Trouble::Call { is_undone, .. } => *is_undone && !self.is_resumed,
+            Trouble::Interrupted => false,
+        };
+        if is_undone {
             return match self.state.as_ref().map(StateFile::remove) {
                 Some(Err(error)) => anyhow!("{told:#}\n{error:#}"),
                 _ => told,
@@ -269,7 +308,7 @@ impl Run {
         if let Trouble::Call { error: CallError::Refused { reason, .. }, .. } = &trouble
             && reason == "SECRET_ALREADY_ISSUED"
         {
-            let file = self.state.as_ref().map_or(String::new(), StateFile::quoted);
+            let file = self.file();
             return anyhow!(
                 "{told:#}\nIt was confirmed, or its time has passed: if nobody has the password, remove {file}, and \
                  rotate {name} again"

@@ -1,6 +1,12 @@
-//! What the environment says beside settings.
+//! What the environment says beside settings, and what was typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// The words that this process was started with, its name first.
+pub fn typed() -> Vec<OsString> {
+    std::env::args_os().collect()
+}
 
 /// Of the environment, what `credvault doctor` looks at.
 #[derive(Debug, Clone, Default)]

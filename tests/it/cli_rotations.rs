@@ -90,7 +90,7 @@ impl Desk {
     }
 
     /// What lies in the folder.
-    fn files(&self) -> Vec<String> {
+    pub(crate) fn files(&self) -> Vec<String> {
         let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
         let listed = fs::read_dir(self.dir.path()).unwrap();
         let mut files: Vec<String> = listed.map(|entry| name(entry.unwrap())).collect();
@@ -210,8 +210,8 @@ async fn a_script_reads_json_with_the_password_only_where_it_goes_to_standard_ou
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_lost_is_asked_for_again_and_is_the_same() {
     let desk = Desk::start().await;
-    // The answers 0 and 1 are of the rotation, 3 is that of the confirmation.
-    let proxy = Proxy::start(desk.vault.address, Fate::Cut, &[0, 1, 3]).await;
+    // The answer 0 tells of the credential, 1 and 2 are of the rotation, 4 is that of the confirmation.
+    let proxy = Proxy::start(desk.vault.address, Fate::Cut, &[1, 2, 4]).await;
     let ran = Ran::from(desk.at(&proxy, "rotate desk-1 --out new.password").output().unwrap());
     ran.says(0, &["version 2, confirmed"]);
     assert_eq!(ran.err.matches("the same request again in 0.").count(), 3, "{ran:?}");
@@ -219,7 +219,7 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_is_the_same() {
     assert_eq!((desk.version().as_str(), desk.takes([&password])), ("2", [true]));
 
     // Too many are lost: the command gives up, and says how to go on.
-    let proxy = Proxy::start(desk.vault.address, Fate::Cut, &[0, 1, 2, 3]).await;
+    let proxy = Proxy::start(desk.vault.address, Fate::Cut, &[1, 2, 3, 4]).await;
     let typed = "rotate desk-1 --require-confirmation --retry-for 0s --out other.password";
     let ran = Ran::from(desk.at(&proxy, typed).output().unwrap());
     ran.says(1, &["It may be done: `credvault rotate --resume other.password.rotation`"]);
@@ -229,11 +229,11 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_is_the_same() {
     assert_eq!(desk.takes([&password, &desk.own("other.password")]), [false, true]);
 
     // Nowhere to go on from: it is said what that means.
-    let proxy = Proxy::start(desk.vault.address, Fate::Cut, &[0]).await;
+    let proxy = Proxy::start(desk.vault.address, Fate::Cut, &[1]).await;
     let ran = Ran::from(desk.at(&proxy, "rotate desk-1 --retry-for 0s").output().unwrap());
     ran.says(1, &["this password is lost", "credvault rotations list desk-1", "--state"]);
     // The password arrived, and its confirmation did not.
-    let proxy = Proxy::start(desk.vault.address, Fate::Cut, &[1]).await;
+    let proxy = Proxy::start(desk.vault.address, Fate::Cut, &[2]).await;
     let typed = "rotate desk-1 --retry-for 0s --out third.password";
     let ran = Ran::from(desk.at(&proxy, typed).output().unwrap());
     ran.says(
@@ -255,9 +255,9 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_is_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_that_was_killed_before_its_answer_goes_on_with_the_same_password() {
     let desk = Desk::start().await;
-    let mut proxy = Proxy::start(desk.vault.address, Fate::Held, &[0]).await;
+    let mut proxy = Proxy::start(desk.vault.address, Fate::Held, &[1]).await;
     let running = Running::start(desk.at(&proxy, "rotate desk-1 --out new.password"));
-    proxy.answers(1).await;
+    proxy.answers(2).await;
     running.kill();
     assert_eq!((desk.version().as_str(), desk.takes([&desk.first])), ("2", [false]));
     assert_eq!(desk.own("new.password"), "", "it was made before, and nothing stands in it");
@@ -302,8 +302,7 @@ async fn a_command_that_was_killed_while_it_delivered_delivers_again() {
     assert_eq!(desk.newest().1, "holding");
     assert!(desk.own("desk-1.rotation").contains("/rotations/x"));
     // Another is refused meanwhile.
-    desk.run("rotate desk-1")
-        .says(1, &["ROTATION_IN_PROGRESS", "`credvault rotations list --state holding`"]);
+    desk.run("rotate desk-1").says(1, &["ROTATION_IN_PROGRESS", "`credvault rotations list ID`"]);
 
     // A colleague with another token goes on.
     let mut colleague = desk.command("rotate --resume desk-1.rotation -- cat > again");
@@ -400,9 +399,9 @@ async fn what_was_surely_not_done_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotation_that_comes_too_late_says_what_to_do() {
     let desk = Desk::start().await;
-    let mut proxy = Proxy::start(desk.vault.address, Fate::Held, &[0]).await;
+    let mut proxy = Proxy::start(desk.vault.address, Fate::Held, &[1]).await;
     let running = Running::start(desk.at(&proxy, "rotate desk-1 --out new.password"));
-    proxy.answers(1).await;
+    proxy.answers(2).await;
     running.kill();
     desk.vault.clock.advance(SignedDuration::from_mins(16));
     let ran = desk.run("rotate --resume new.password.rotation");

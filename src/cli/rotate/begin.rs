@@ -3,22 +3,22 @@
 use std::path;
 
 use anyhow::{Context as _, bail};
-use uuid::Builder;
 
 use super::state::{Job, Key};
-use crate::cli::client::Connection;
+use crate::cli::client::{Connection, new_request_id};
 use crate::cli::terminal::harmless;
 use crate::cli::{keys, recipient_keys};
 use crate::crypto::delivery::PrivateKey;
-use crate::crypto::random;
 use crate::grpc::client::duration;
 use crate::grpc::proto::recipient::Key as For;
 use crate::grpc::proto::{Recipient, RecipientKey, RotateCredentialRequest};
 
 /// What the options ask for. Nothing has happened yet.
-pub(super) async fn new_job(args: &super::Args, connection: &Connection) -> anyhow::Result<Job> {
-    let credential = args.credential.as_deref().context("which credential?")?;
-    let name = connection.name("credentials", credential)?;
+pub(super) async fn new_job(
+    args: &super::Args,
+    name: String,
+    connection: &Connection,
+) -> anyhow::Result<Job> {
     let (key, recipient) = match &args.key_file {
         None => {
             let key = PrivateKey::generate()?;
@@ -36,7 +36,7 @@ pub(super) async fn new_job(args: &super::Args, connection: &Connection) -> anyh
         name,
         etag: args.how.etag.clone(),
         password_length: args.how.password_length,
-        request_id: Builder::from_random_bytes(random::bytes()?).into_uuid().to_string(),
+        request_id: new_request_id()?,
         reason: args.change.reason.clone(),
         overlap: args.how.overlap.map(duration),
         require_confirmation: args.how.require_confirmation,

@@ -122,12 +122,13 @@ impl Destination {
         }
     }
 
-    /// Where the state lies if nobody says. What goes to standard output has none.
-    pub(super) fn state(&self, credential: &str) -> Option<PathBuf> {
+    /// Where the state lies if nobody says. What goes to standard output has none, unless a carrier may have it wait for
+    /// longer than the command.
+    pub(super) fn state(&self, credential: &str, at_carrier: bool) -> Option<PathBuf> {
         let mut path = match self {
-            Self::StandardOutput => return None,
+            Self::StandardOutput if !at_carrier => return None,
             Self::File(file) => file.path.clone().into_os_string(),
-            Self::Command(_) => render::id(credential).into(),
+            Self::StandardOutput | Self::Command(_) => render::id(credential).into(),
         };
         path.push(".rotation");
         Some(path.into())

@@ -1,7 +1,9 @@
 //! Asks again and again with the same request, until there is an answer, a refusal, or no time left.
 
+use std::io::{Write as _, stderr, stdin};
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use crate::cli::client::{Connection, is_undone, told};
@@ -17,6 +19,9 @@ const TRIES: u32 = 20;
 /// How long to wait after the first try, before chance takes up to half of it; after each the double.
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(10);
+
+/// How long to wait before it is asked again how far something is.
+const REST: Duration = Duration::from_secs(1);
 
 /// How long to go on asking, and what ends it before.
 pub(super) struct Patience {
@@ -39,6 +44,38 @@ pub(super) enum Trouble {
 impl Patience {
     pub(super) fn new(most: Duration) -> anyhow::Result<Self> {
         Ok(Self { most, signals: Signals::listen()? })
+    }
+
+    /// When what begins now has taken too long.
+    pub(super) fn end(&self) -> Instant {
+        let now = Instant::now();
+        now.checked_add(self.most).unwrap_or(now)
+    }
+
+    /// Waits a moment, and says beside the answer for what. Whether there is time left.
+    pub(super) async fn rest(&mut self, end: Instant, doing: &str) -> Result<bool, Trouble> {
+        if Instant::now() + REST > end {
+            return Ok(false);
+        }
+        let _progress = Progress::show(doing);
+        tokio::select! {
+            () = sleep(REST) => Ok(true),
+            () = self.signals.next() => Err(Trouble::Interrupted),
+        }
+    }
+
+    /// Asks whoever sits at the terminal, and returns the line that he types.
+    pub(super) async fn answer(&mut self, question: &str) -> Result<String, Trouble> {
+        write!(stderr(), "{question}").and_then(|()| stderr().flush()).ok();
+        let typed = spawn_blocking(|| {
+            let mut line = String::new();
+            stdin().read_line(&mut line).map(|_| line)
+        });
+        tokio::select! {
+            // What cannot be read is no yes.
+            typed = typed => Ok(typed.ok().and_then(Result::ok).unwrap_or_default()),
+            () = self.signals.next() => Err(Trouble::Interrupted),
+        }
     }
 
     /// Calls, and says beside the answer what it waits for.
