@@ -1,4 +1,4 @@
-//! The client commands in a terminal, which `script` of Debian's bsdutils is: colours, a prompt, a bar.
+//! The client commands in a terminal, which `script` of Debian's bsdutils is: colours, prompts, a bar.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -7,7 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use credvault::access::Role;
+use credvault::grpc::proto::credential::AtCarrier;
+use credvault::grpc::proto::{CreateCredentialRequest, Credential, TelepathTrunk};
 
+use crate::carriers::{At, with_all};
 use crate::support::TestVault;
 use crate::support::process::credvault;
 
@@ -148,7 +151,46 @@ async fn a_rotation_shows_what_it_waits_for_and_takes_it_away() {
     Terminal::open(in_terminal(&vault, &token, dir.path(), create)).until("");
     let shown = Terminal::open(in_terminal(&vault, &token, dir.path(), "rotate desk-1")).until("");
     let parts: Vec<&str> = shown.split("\r\u{1b}[2K").collect();
-    assert_eq!(parts[..2], ["rotating desk-1 …", parts[1]], "{shown:?}");
-    assert!(parts[1].trim_end().ends_with("confirming desk-1 …"), "{shown:?}");
-    assert!(parts[2].contains("version 2, confirmed"), "{shown:?}");
+    assert_eq!(parts[..2], ["looking at desk-1 …", "rotating desk-1 …"], "{shown:?}");
+    assert!(parts[2].trim_end().ends_with("confirming desk-1 …"), "{shown:?}");
+    assert!(parts[3].contains("version 2, confirmed"), "{shown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_at_a_carrier_is_asked_for() {
+    let (vault, acme) = with_all().await;
+    let token = vault.token("acme", &[Role::AccountAdmin]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let trunk = vault.telepath.add_trunk(At::Telepath.tokens()[0], "trunk-1", "First-Passw0rd");
+    let request = CreateCredentialRequest {
+        parent: "accounts/acme".to_owned(),
+        credential_id: "trunk-1".to_owned(),
+        credential: Some(Credential {
+            username: "trunk-1".to_owned(),
+            realm: "sip.test".to_owned(),
+            provider: "accounts/acme/providers/telepath".to_owned(),
+            at_carrier: Some(AtCarrier::Telepath(TelepathTrunk { trunk_id: trunk })),
+            ..Credential::default()
+        }),
+        password: Some("First-Passw0rd".to_owned()),
+        ..CreateCredentialRequest::default()
+    };
+    acme.credentials.clone().create_credential(request).await.unwrap();
+    let asked = |answer: &str| {
+        let rotate = in_terminal(&vault, &token, dir.path(), "rotate trunk-1");
+        let mut terminal = Terminal::open(rotate);
+        let shown = terminal.until("Rotate? [y/N] ");
+        assert!(shown.contains("Telepath makes the new password itself"), "{shown:?}");
+        terminal.types(answer);
+        (terminal.until(""), terminal.0.wait().unwrap().success())
+    };
+    for no in ["\n", "n\n", "\u{3}"] {
+        let (shown, is_done) = asked(no);
+        assert!(!is_done && shown.contains("nothing has changed"), "{shown:?}");
+        assert!(vault.telepath.accepts("trunk-1", "First-Passw0rd"));
+    }
+    let (shown, is_done) = asked("y\n");
+    assert!(is_done && shown.contains("version 2, confirmed"), "{shown:?}");
+    assert!(!vault.telepath.accepts("trunk-1", "First-Passw0rd"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "no state is left");
 }

@@ -21,6 +21,7 @@ mod canary;
 mod carriers;
 mod cli_access;
 mod cli_audit;
+mod cli_carriers;
 mod cli_commands;
 mod cli_connection;
 mod cli_credentials;
