@@ -255,6 +255,12 @@ impl Connection {
                  the new password, `credvault rotations cancel` with the old one; one that waits for its carrier ends by \
                  itself, and `credvault rotations resume` has it ask at once"
                 .to_owned(),
+            "UPSTREAM_PENDING" => "`credvault rotations list ID` shows it, and `credvault rotations resume` has the carrier \
+                 asked at once"
+                .to_owned(),
+            "PROVIDER_IN_USE" => {
+                "`credvault credentials list --provider ID` shows which live there".to_owned()
+            }
             "RECIPIENT_KEY_REQUIRED" => "`credvault recipient-keys list` shows which keys there are: name one with \
                  --recipient-key; `credvault rotate` wants the file of its private key, --key-file"
                 .to_owned(),

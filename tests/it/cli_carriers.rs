@@ -440,3 +440,22 @@ async fn the_one_call_is_repeated_under_its_id() {
         site.desk.run(&again).says(1, &["SECRET_ALREADY_ISSUED"]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_of_ones_own_waits_for_the_carrier_as_well() {
+    let site = Site::start().await;
+    fs::rename(site.desk.path("first"), site.desk.path("own")).unwrap();
+    fs::write(site.desk.path("own"), "Second-Passw0rd").unwrap();
+    for at in [At::Twilio, At::Vobiz] {
+        site.fail_next(at, Fault::CloseAfterEffect);
+        let ran = site.desk.run(&format!("credentials update {} --password-file own", id(at)));
+        ran.says(1, &["UPSTREAM_PENDING", "`credvault rotations resume` has the carrier asked"]);
+        let (name, state) = site.newest(at);
+        assert_eq!((state.as_str(), site.accepts(at, "Second-Passw0rd")), ("applying", true));
+        site.desk.run(&format!("rotations resume {name}")).says(0, &["succeeded"]);
+        assert_eq!(site.version(at), "2");
+    }
+    site.desk
+        .run("providers delete twilio")
+        .says(1, &["PROVIDER_IN_USE", "`credvault credentials list --provider ID`"]);
+}

@@ -41,7 +41,7 @@ pub(super) async fn look(
         return Ok(true);
     }
     if !stdin().is_terminal() || !is_watched() {
-        bail!("nothing has changed\nIf that is what you want, type: `{}`", with_yes(&typed()));
+        bail!("not rotated: nothing has changed\nTo rotate, type: `{}`", with_yes(&typed()));
     }
     match patience.answer("Rotate? [y/N] ").await {
         Ok(answer) if ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) => Ok(true),
