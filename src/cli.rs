@@ -16,6 +16,7 @@ mod recipient_keys;
 mod render;
 mod roles;
 mod rotate;
+mod rotation_policy;
 mod rotations;
 mod secrets;
 mod serve;

@@ -10,7 +10,9 @@ use jiff::Timestamp;
 
 use crate::name::{CredentialName, Etag, Invalid, ResourceId, Uid, bounded_text};
 use crate::provider::ProviderType;
-use crate::versions::Versions;
+use crate::rotation::policy::Schedule;
+use crate::rotation::sweep::{self, Block, Item};
+use crate::versions::{State, Versions};
 pub use carrier::{CarrierCredential, Chooser, Residence};
 
 /// What a SIP username and a realm are made of: `:` would make HA1 ambiguous, `"` and `\` would need
@@ -107,6 +109,8 @@ pub struct Credential {
     pub versions: Versions,
     /// At which carrier it lives. None: the vault's word on it counts.
     pub residence: Option<Residence>,
+    /// When the vault rotates it by itself.
+    pub schedule: Option<Schedule>,
 }
 
 impl Credential {
@@ -114,6 +118,22 @@ impl Credential {
     pub fn verifies(&self, version: u64, now: Timestamp) -> bool {
         let beside = || self.versions.iter().find(|it| it.number == version);
         version == self.version || beside().is_some_and(|it| it.verifies(now))
+    }
+
+    /// What its schedule sees of it, with what is in the way; None: it has no schedule.
+    pub fn item(&self, block: Option<Block>) -> Option<Item<'_>> {
+        // A version above the active one that is gone was given up before it became active.
+        let given_up = self.versions.iter().rev().find_map(|version| match version.state {
+            State::Destroyed { time } if version.number > self.version => Some(time),
+            _ => None,
+        });
+        let (uid, last) = (self.uid, self.rotate_time);
+        self.schedule.as_ref().map(|schedule| Item { uid, schedule, last, given_up, block })
+    }
+
+    /// When it is due by its schedule, whatever is in the way.
+    pub fn next_rotation_time(&self) -> Option<Timestamp> {
+        self.item(None).map(|item| sweep::due_time(&item))
     }
 
     /// The etag of this state.
@@ -139,6 +159,8 @@ pub struct CredentialFilter {
     pub provider: Option<ResourceId>,
     /// Only those that live at this carrier.
     pub provider_type: Option<ProviderType>,
+    /// Only those that are due by their schedule before this.
+    pub due_before: Option<Timestamp>,
 }
 
 impl CredentialFilter {

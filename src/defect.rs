@@ -48,6 +48,8 @@ pub enum Defect {
     JournalLate,
     /// A sealed secret stays when its time has passed. Caught by the look into the files.
     KeepDelivery,
+    /// A schedule has no window. Caught by the suite of schedules.
+    IgnoreWindow,
     /// An import that goes on does not know its request ids. Caught by the interrupted import.
     ForgetImport,
     /// A rotation is confirmed though its password reached nobody. Caught by the rotations of the command line.
@@ -94,6 +96,7 @@ impl Defect {
             Self::KeepReplaced => "keep-replaced",
             Self::JournalLate => "journal-late",
             Self::KeepDelivery => "keep-delivery",
+            Self::IgnoreWindow => "ignore-window",
             Self::ForgetImport => "forget-import",
             Self::ConfirmUndelivered => "confirm-undelivered",
             Self::ForgetLastAdmin => "forget-last-admin",

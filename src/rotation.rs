@@ -1,6 +1,9 @@
 //! Rotations that outlive their call: a secret that waits for its recipient, for a proof that it arrived, or for a
-//! carrier.
+//! carrier. Below, those that the vault begins by itself: policies, their windows, and what is due.
 
+pub mod policy;
+pub mod sweep;
+pub mod window;
 mod work;
 
 use std::fmt;

@@ -60,11 +60,17 @@ impl Password {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PasswordLength(usize);
 
+impl Default for PasswordLength {
+    fn default() -> Self {
+        Self(24)
+    }
+}
+
 impl PasswordLength {
     /// 16 to 64 characters; 0 means 24.
     pub fn parse(length: u32) -> Result<Self, Invalid> {
         match length {
-            0 => Ok(Self(24)),
+            0 => Ok(Self::default()),
             16..=64 => Ok(Self(usize::try_from(length).unwrap_or(24))),
             _ => Err(Invalid("must be 0 (meaning 24) or 16 to 64")),
         }

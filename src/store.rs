@@ -64,6 +64,17 @@ pub struct StoredVersion {
     pub sealed: Sealed,
 }
 
+/// Where a look at what is due on its schedule stands: times, and what falls due at the same one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DuePosition {
+    /// When it is due.
+    pub time: Timestamp,
+    /// Its account.
+    pub account: Uid,
+    /// Its id there.
+    pub id: ResourceId,
+}
+
 /// A rotation with the secret that it delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRotation {
@@ -321,6 +332,16 @@ pub trait Store: Send + Sync + fmt::Debug {
         until: Timestamp,
         limit: usize,
     ) -> Result<Vec<(Account, ResourceId)>, Error>;
+
+    /// Enabled credentials of all accounts that are not disabled, which are due on their schedule at `until` or before;
+    /// the one that is due first comes first, those after `after`.
+    async fn scheduled(
+        &self,
+        worker: &Worker,
+        until: Timestamp,
+        after: Option<DuePosition>,
+        limit: usize,
+    ) -> Result<Vec<(Account, DuePosition)>, Error>;
 
     /// How often versions were used; nothing for one that never was.
     async fn version_uses(&self, keys: &[VersionKey]) -> Result<Vec<VersionUse>, Error>;

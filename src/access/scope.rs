@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-use super::{Action, VerifyProvider};
+use super::{Action, RotateCredential, VerifyProvider};
 use crate::account::Account;
 use crate::audit::{Actor, Chain};
 use crate::name::{OwnerName, Uid};
@@ -316,7 +316,8 @@ impl Worker {
         }
     }
 
-    /// The one that ends what was to end by itself: retiring versions, sealed secrets, waits for a confirmation.
+    /// The one that ends what was to end by itself (retiring versions, sealed secrets, waits for a confirmation), and
+    /// rotates what is due on its schedule.
     pub fn rotations() -> Self {
         let principal = "vault:rotations".to_owned();
         Self { actor: Actor { principal, peer: String::new() } }
@@ -335,6 +336,11 @@ impl Worker {
     /// The right to carry rotations of an account out at their carriers.
     pub fn performance(&self, account: Account) -> AccountScope {
         AccountScope::new(account, self.actor.clone(), "PerformRotation")
+    }
+
+    /// The right to rotate the credentials of an account on their schedules.
+    pub fn schedule(&self, account: Account) -> AccountScope {
+        AccountScope::new(account, self.actor.clone(), RotateCredential::METHOD)
     }
 
     /// The right to verify the providers of an account.

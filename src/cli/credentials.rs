@@ -12,8 +12,10 @@ use clap::builder::PossibleValuesParser;
 use jiff::Timestamp;
 
 use super::client::{Change, Connection, NO_ACCOUNT, Options, Output, Retry};
+use super::rotation_policy::Policy;
 use super::terminal::harmless;
 use super::{note, or_not_asked, render, say, secrets};
+use crate::clock::{Clock as _, SystemClock};
 use crate::grpc::client::{field_mask, timestamp};
 use crate::grpc::proto::{
     Credential, CredentialFilter, DeleteCredentialRequest, GetCredentialRequest,
@@ -65,7 +67,8 @@ struct GetArgs {
 #[command(after_help = "\
 Examples:
   credvault credentials list --realm sip.example.com --label site=berlin
-  credvault credentials list --rotated-before 2026-01-31T00:00:00Z          those that are due
+  credvault credentials list --rotated-before 2026-01-31T00:00:00Z          those whose password is older
+  credvault credentials list --due                                          those that the vault should have rotated
   credvault credentials list --carrier vobiz                                those that live there
   credvault credentials list --limit 0 --output json | jq -r .credentials[].username")]
 struct ListArgs {
@@ -91,6 +94,12 @@ struct ListArgs {
     #[arg(long, value_name = "CARRIER",
         value_parser = PossibleValuesParser::new(["twilio", "vobiz", "telepath"]))]
     carrier: Option<String>,
+    /// Only those that are due by their rotation policy now; what is in the way is shown
+    #[arg(long, conflicts_with = "due_before")]
+    due: bool,
+    /// Only those that are due by their rotation policy before then
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    due_before: Option<Timestamp>,
     /// How many at the most; 0: all
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: usize,
@@ -104,7 +113,10 @@ struct ListArgs {
 Examples:
   credvault credentials update desk-1 --enabled false --reason 'phone lost'
   credvault credentials update desk-1 --label site=berlin --label floor=2
-  credvault credentials update desk-1 --password-file -                     asks for the new password")]
+  credvault credentials update desk-1 --password-file -                     asks for the new password
+  credvault credentials update desk-1 --rotate-every 90d --rotate-window '02:00-04:00 Europe/Berlin mon-fri' \\
+    --rotate-for ops --rotate-overlap 1d                                    `credvault rotations plan` says when
+  credvault credentials update desk-1 --no-rotation-policy")]
 struct UpdateArgs {
     /// Its id, or whole name
     credential: String,
@@ -123,6 +135,9 @@ struct UpdateArgs {
     /// A new password of your own: in a file that only you may read; or -, to pipe it in or be asked for it
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// Take its rotation policy away
+    #[arg(long, conflicts_with = "rotate_every")]
+    no_rotation_policy: bool,
     /// Only if this is still its etag
     #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
     etag: String,
@@ -132,6 +147,8 @@ struct UpdateArgs {
     retry: Retry,
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    policy: Policy,
 }
 
 /// Delete a credential for good, with its password
@@ -254,7 +271,9 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
         rotated_before: args.rotated_before.map(timestamp),
         provider: provider.unwrap_or_default(),
         provider_type: carrier.unwrap_or_default().into(),
+        due_before: args.due_before.or(args.due.then(|| SystemClock.now())).map(timestamp),
     };
+    let is_due = filter.due_before.is_some();
     let is_filtered = filter != CredentialFilter::default();
     let parent = connection.account()?;
     let request = |page_token| ListCredentialsRequest {
@@ -274,12 +293,19 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
              credvault credentials create desk-1 --username desk-1 --realm sip.example.com"
         )
     };
-    let mut columns = vec!["name", "username", "realm", "enabled", "version", "rotate_time"];
+    let mut columns = vec!["name", "username", "realm"];
+    if is_due {
+        columns.extend(["rotate_time", "next_rotation_time", "rotation_block"]);
+    } else {
+        columns.extend(["enabled", "version", "rotate_time"]);
+    }
     // Most accounts have none at a carrier, and need no column that says so.
     if answer.credentials.iter().any(|it| !it.provider.is_empty()) {
         columns.push("provider");
     }
-    columns.push("description");
+    if !is_due {
+        columns.push("description");
+    }
     render::list(output, &answer, &answer.credentials, &columns, &nothing)?;
     if is_cut {
         note(format_args!("There are more than {limit}; --limit 0 lists all."));
@@ -290,18 +316,22 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
 async fn update(args: UpdateArgs) -> anyhow::Result<()> {
     let output = args.options.output;
     let connection = args.options.connect()?;
+    let rotation_policy = args.policy.policy(&connection)?;
     let mut paths = Vec::new();
     for (path, is_named) in [
         ("description", args.description.is_some()),
         ("labels", !args.labels.is_empty() || args.no_labels),
         ("enabled", args.enabled.is_some()),
+        ("rotation_policy", rotation_policy.is_some() || args.no_rotation_policy),
     ] {
         if is_named {
             paths.push(path);
         }
     }
     if paths.is_empty() && args.password_file.is_none() {
-        bail!("nothing to change: name --description, --label, --enabled or --password-file");
+        bail!(
+            "nothing to change: name --description, --label, --enabled, --rotate-every or --password-file"
+        );
     }
     let password = args.password_file.as_deref().map(secrets::password).transpose()?;
     let request = UpdateCredentialRequest {
@@ -310,6 +340,7 @@ async fn update(args: UpdateArgs) -> anyhow::Result<()> {
             description: args.description,
             labels: args.labels.into_iter().collect(),
             enabled: args.enabled,
+            rotation_policy,
             etag: args.etag,
             ..Credential::default()
         }),

@@ -1,4 +1,6 @@
-//! `credvault rotations`: rotations that outlive their command, seen, ended and sped up.
+//! `credvault rotations`: rotations that outlive their command, seen, ended and sped up; and those to come.
+
+mod plan;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,6 +11,7 @@ use clap::{Subcommand, builder::PossibleValuesParser};
 use super::client::{Change, Connection, Options, Output, told};
 use super::terminal::harmless;
 use super::{note, render, say, secrets};
+use crate::clock::SystemClock;
 use crate::crypto;
 use crate::grpc::client::{CallError, time};
 use crate::grpc::json;
@@ -28,7 +31,7 @@ pub(super) const NOT_FOUND: &str = "`credvault rotations list` shows which there
 const STATES: [&str; 6] =
     ["pending", "applying", "holding", "succeeded", "cancelled", "needs-attention"];
 
-/// See, confirm and cancel rotations that wait for their recipient, or for a carrier
+/// See, confirm and cancel rotations that wait for their recipient or for a carrier, and plan those to come
 ///
 /// A rotation is named as `credvault rotations list` shows it, such as desk-1/x0198c2a1…; by what follows its account,
 /// credentials/desk-1/rotations/x0198c2a1…; or by its whole name.
@@ -40,7 +43,8 @@ Examples:
   credvault rotations show desk-1/x0198c2a1…
   credvault rotations confirm desk-1/x0198c2a1… --password-file desk-1.password
   credvault rotations cancel desk-1/x0198c2a1… --reason 'phone unreachable'
-  credvault rotations resume desk-1/x0198c2a1…                        the carrier is up again: ask it now")]
+  credvault rotations resume desk-1/x0198c2a1…                        the carrier is up again: ask it now
+  credvault rotations plan                                            what the vault is going to rotate by itself")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -52,6 +56,7 @@ enum Command {
     Confirm(ConfirmArgs),
     List(ListArgs),
     Resume(ResumeArgs),
+    Plan(plan::Args),
     Show(ShowArgs),
 }
 
@@ -155,6 +160,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Confirm(args) => confirm(args).await?,
         Command::List(args) => list(args).await?,
         Command::Resume(args) => resume(args).await?,
+        Command::Plan(args) => plan::run(args, &SystemClock).await?,
         Command::Show(args) => show(args).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -143,6 +143,11 @@ pub fn duration(time: jiff::SignedDuration) -> prost_types::Duration {
     prost_types::Duration { seconds: time.as_secs(), nanos: time.subsec_nanos() }
 }
 
+/// A length of time of an answer.
+pub fn length(duration: Option<prost_types::Duration>) -> Option<jiff::SignedDuration> {
+    duration.map(|it| jiff::SignedDuration::new(it.seconds, it.nanos))
+}
+
 /// Our time as one of the contract.
 pub fn timestamp(time: jiff::Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }

@@ -4,6 +4,7 @@ pub(super) mod access;
 pub(super) mod audit;
 pub(super) mod credential;
 pub(super) mod digest;
+pub(super) mod policy;
 pub(super) mod provider;
 pub(super) mod rotation;
 

@@ -40,8 +40,8 @@ impl CredentialService for Service {
         let (caller, request) = accept(request)?;
         let name = convert::credential_name("name", &request.name)?;
         let scope = self.vault.authorize(&caller, &name.account, &request.name).await?;
-        let (credential, last_success) = self.vault.get_credential(&scope, &name.id).await?;
-        let credential = Some(wire::to_wire(credential, last_success));
+        let view = self.vault.get_credential(&scope, &name.id).await?;
+        let credential = Some(wire::view_to_wire(view));
         Ok(Response::new(GetCredentialResponse { credential }))
     }
 
@@ -58,11 +58,7 @@ impl CredentialService for Service {
         let filter = wire::filter(request.filter, &account)?;
         let listed = self.vault.list_credentials(&scope, filter, page).await?;
         Ok(Response::new(ListCredentialsResponse {
-            credentials: listed
-                .items
-                .into_iter()
-                .map(|(it, used)| wire::to_wire(it, used))
-                .collect(),
+            credentials: listed.items.into_iter().map(wire::view_to_wire).collect(),
             next_page_token: listed.next_page_token,
         }))
     }
@@ -77,7 +73,8 @@ impl CredentialService for Service {
         let scope = self.vault.authorize(&caller, &name.account, &resource.name).await?;
         let intent = convert::intent(&request, &request.request_id, &request.reason)?;
         let etag = convert::etag(resource.etag.clone());
-        let changes = wire::changes(resource, request.update_mask, request.password)?;
+        let changes =
+            wire::changes(resource, &name.account, request.update_mask, request.password)?;
         let credential =
             self.vault.update_credential(&scope, &name.id, etag.as_ref(), changes, &intent).await?;
         let credential = Some(wire::to_wire(credential, None));

@@ -36,8 +36,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::{
-    Done, Error, Held, Identity, OnceKey, OpenError, Page, Store, StoredApiToken, StoredCredential,
-    StoredProvider, StoredRotation, VersionKey, VersionUse, Write,
+    Done, DuePosition, Error, Held, Identity, OnceKey, OpenError, Page, Store, StoredApiToken,
+    StoredCredential, StoredProvider, StoredRotation, VersionKey, VersionUse, Write,
 };
 use crate::access::api_token::{TokenId, TokenMetadata};
 use crate::access::principal::RoleBinding;
@@ -289,6 +289,20 @@ impl Store for SqliteStore {
     ) -> Result<Vec<(Account, ResourceId)>, Error> {
         self.scans
             .run(None, move |connection| credentials::retirements(connection, until, limit))
+            .await
+    }
+
+    async fn scheduled(
+        &self,
+        _: &Worker,
+        until: Timestamp,
+        after: Option<DuePosition>,
+        limit: usize,
+    ) -> Result<Vec<(Account, DuePosition)>, Error> {
+        self.scans
+            .run(None, move |connection| {
+                credentials::scheduled(connection, until, after.as_ref(), limit)
+            })
             .await
     }
 

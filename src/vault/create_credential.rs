@@ -12,6 +12,7 @@ use crate::crypto::password;
 use crate::crypto::{Field, random};
 use crate::name::{CredentialName, Invalid, ResourceId, Uid};
 use crate::recipient::Recipient;
+use crate::rotation::policy::{RotationPolicy, Schedule};
 use crate::secret::{Password, PasswordLength};
 use crate::store::{Change, Done, StoredCredential};
 use crate::upstream::Effect;
@@ -32,6 +33,8 @@ pub struct NewCredential {
     pub description: Description,
     /// Labels.
     pub labels: Labels,
+    /// When the vault rotates it by itself.
+    pub rotation_policy: Option<RotationPolicy>,
     /// Where its password comes from.
     pub password: NewPassword,
     /// The provider at whose carrier it lives, and what it is there. None: the vault's word on it counts.
@@ -70,6 +73,12 @@ impl Vault {
                 (password::generate(length)?, Some((recipient, key)))
             }
         };
+        if let Some(policy) = &new.rotation_policy {
+            self.check_receiver(scope, policy).await?;
+            if let Some(residence) = &residence {
+                self.check_policy_there(scope, residence, policy).await?;
+            }
+        }
         let now = self.clock.now();
         let id = match new.id {
             Some(id) => id,
@@ -90,11 +99,12 @@ impl Vault {
             rotate_time: now,
             versions: Versions::default(),
             residence,
+            schedule: new.rotation_policy.map(|policy| Schedule { policy, since: now }),
         };
         let place = place(scope, credential.uid, Field::Password, credential.version);
         let sealed = self.sealer.seal(&place, password.as_text())?;
         let plan = Plan { overlap: jiff::SignedDuration::ZERO, require_confirmation: false };
-        let (rotation, detail) = match &recipient {
+        let (rotation, receiver) = match &recipient {
             None => (None, None),
             Some((recipient, key)) => {
                 let sent = (&password, *key, intent);
@@ -102,9 +112,11 @@ impl Vault {
                 (rotation, described(recipient, key.as_ref()))
             }
         };
+        let policy = credential.schedule.as_ref().map(|it| format!("rotated {}", it.policy));
+        let detail: Vec<_> = [receiver, policy].into_iter().flatten().collect();
         let entry = Entry {
             version_after: credential.version,
-            detail: detail.unwrap_or_default(),
+            detail: detail.join(", "),
             ..self.entry_of(scope, intent, &credential.name.to_string())
         };
         let stored = StoredCredential {

@@ -2,23 +2,36 @@
 
 use jiff::Timestamp;
 
-use super::{Error, Vault};
+use super::{Error, Outlook, Vault};
 use crate::access::{AccountScope, GetCredential, GetProvider, Scope};
 use crate::credential::Credential;
 use crate::name::{CredentialName, ProviderName, ResourceId};
 use crate::provider::Provider;
 use crate::store::{StoredCredential, StoredProvider, VersionKey};
 
+/// A credential as it is looked at.
+#[derive(Debug, Clone)]
+pub struct CredentialView {
+    /// Its configuration.
+    pub credential: Credential,
+    /// When its active password was last presented.
+    pub last_success_time: Option<Timestamp>,
+    /// What its schedule will do with it.
+    pub outlook: Option<Outlook>,
+}
+
 impl Vault {
-    /// A credential's configuration, and when its password was last presented.
+    /// A credential's configuration, with what is known of it beside.
     pub async fn get_credential(
         &self,
         scope: &Scope<GetCredential>,
         id: &ResourceId,
-    ) -> Result<(Credential, Option<Timestamp>), Error> {
+    ) -> Result<CredentialView, Error> {
         let credential = self.find_credential(scope, id).await?.credential;
         let uses = self.uses_of(&[active_version(scope, &credential)]).await?;
-        Ok((credential, uses.first().and_then(|uses| uses.last_success_time)))
+        let last_success_time = uses.first().and_then(|uses| uses.last_success_time);
+        let outlook = self.outlooks(scope, &[&credential]).await?.pop().flatten();
+        Ok(CredentialView { credential, last_success_time, outlook })
     }
 
     /// A provider's configuration and verification.

@@ -1,9 +1,7 @@
 //! Lists: pages in a fixed order, with tokens that fit only the list that they came from.
 
-use jiff::Timestamp;
-
 use super::get::active_version;
-use super::{Error, Vault};
+use super::{CredentialView, Error, Vault};
 use crate::access::api_token::TokenMetadata;
 use crate::access::principal::RoleBinding;
 use crate::access::{
@@ -12,10 +10,10 @@ use crate::access::{
 };
 use crate::account::Account;
 use crate::audit::Linked;
-use crate::credential::{Credential, CredentialFilter};
+use crate::credential::CredentialFilter;
 use crate::name::{Invalid, ResourceId};
 use crate::provider::{Provider, ProviderFilter, Verification};
-use crate::store::Page;
+use crate::store::{Page, VersionUse};
 
 /// Which page of a list.
 #[derive(Debug, Clone)]
@@ -38,14 +36,14 @@ pub struct Listed<T> {
 }
 
 impl Vault {
-    /// Credentials, ordered by name; by username, if the filter asks for some. With each when its password was last
-    /// presented.
+    /// Credentials, ordered by name; by username, if the filter asks for some. With each what is known
+    /// of it beside.
     pub async fn list_credentials(
         &self,
         scope: &Scope<ListCredentials>,
         filter: CredentialFilter,
         mut request: PageRequest,
-    ) -> Result<Listed<(Credential, Option<Timestamp>)>, Error> {
+    ) -> Result<Listed<CredentialView>, Error> {
         if filter.username_prefix.is_some() {
             // A token says where in this order. One by id, as an older vault made it, would be misread.
             request.arguments.extend_from_slice(b"by username");
@@ -57,8 +55,14 @@ impl Vault {
         })?;
         let keys: Vec<_> = items.iter().map(|it| active_version(scope, it)).collect();
         let uses = self.uses_of(&keys).await?;
-        let used = uses.into_iter().map(|uses| uses.last_success_time);
-        Ok(Listed { items: items.into_iter().zip(used).collect(), next_page_token })
+        let outlooks = self.outlooks(scope, &items.iter().collect::<Vec<_>>()).await?;
+        let view = |((credential, uses), outlook): ((_, VersionUse), _)| CredentialView {
+            credential,
+            last_success_time: uses.last_success_time,
+            outlook,
+        };
+        let items = items.into_iter().zip(uses).zip(outlooks).map(view).collect();
+        Ok(Listed { items, next_page_token })
     }
 
     /// Providers, ordered by name.

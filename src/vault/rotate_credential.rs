@@ -8,16 +8,16 @@ use super::delivery::{Plan, begin_rotation, described, made_now};
 use super::get::check_etag;
 use super::intent::Committed;
 use super::{ATTEMPTS, Error, Intent, Made, Vault, place};
-use crate::access::{RotateCredential, Scope};
+use crate::access::{AccountScope, RotateCredential, Scope};
 use crate::audit::Entry;
 use crate::credential::{Chooser, Credential};
 use crate::crypto::Field;
 use crate::crypto::password;
 use crate::defect::{Defect, planted};
 use crate::name::{Etag, ResourceId};
-use crate::recipient::Recipient;
+use crate::recipient::{PublicKey, Recipient};
 use crate::secret::{Password, PasswordLength};
-use crate::store::{Change, StoredCredential, StoredVersion};
+use crate::store::{Change, StoredCredential, StoredRotation, StoredVersion};
 use crate::versions::TooMany;
 
 /// How to rotate.
@@ -60,8 +60,6 @@ impl Vault {
             check_etag(etag, &old.credential.etag())?;
             check_no_rotation(&old.credential)?;
             let key = self.recipient_of(scope, &how.recipient).await?;
-            let (expect, before) = (old.credential.revision, old.credential.version);
-            let now = self.clock.now();
             if let Some(residence) = old.credential.residence.clone() {
                 let chooser = self.chooser(scope, &residence).await?;
                 check_plan(&residence, chooser, plan)?;
@@ -78,25 +76,10 @@ impl Vault {
                     (Committed::Moved, _) => continue,
                 }
             }
-            let version = old.credential.versions.next_number(before);
-            let place = place(scope, old.credential.uid, Field::Password, version);
-            let sealed = self.sealer.seal(&place, password.as_text())?;
-            let new = old.rotated(StoredVersion { version, sealed }, plan, now)?;
-            let credential = new.credential.clone();
-            let rotation =
-                begin_rotation(&credential, version, plan, (&password, key, intent), now)?;
-            let entry = Entry {
-                version_before: before,
-                version_after: version,
-                detail: plan.described(described(&how.recipient, key.as_ref())),
-                ..self.entry_of(scope, intent, &credential.name.to_string())
-            };
-            let change = Change::ReplaceCredential {
-                expect,
-                new: Box::new(new),
-                rotation: rotation.clone().map(Box::new),
-                leaves_to: Some(how.recipient.clone()),
-            };
+            let to = (Some(&how.recipient), key);
+            let Staged { credential, rotation, change, entry } =
+                self.stage(scope, old, plan, (&password, to), intent)?;
+            let version = entry.version_after;
             let resource = (&credential.name.id, credential.uid);
             match self.commit(scope, intent, resource, change, entry).await? {
                 Committed::Now => {
@@ -108,6 +91,52 @@ impl Vault {
         }
         Err(Error::VersionConflict)
     }
+
+    /// Makes the state after a rotation, which nobody knows of until it is committed. Without a recipient the password
+    /// goes to nobody.
+    pub(super) fn stage(
+        &self,
+        scope: &AccountScope,
+        old: StoredCredential,
+        plan: Plan,
+        (password, (recipient, key)): (&Password, (Option<&Recipient>, Option<PublicKey>)),
+        intent: &Intent,
+    ) -> Result<Staged, Error> {
+        let (expect, before) = (old.credential.revision, old.credential.version);
+        let now = self.clock.now();
+        let version = old.credential.versions.next_number(before);
+        let place = place(scope, old.credential.uid, Field::Password, version);
+        let sealed = self.sealer.seal(&place, password.as_text())?;
+        let new = old.rotated(StoredVersion { version, sealed }, plan, now)?;
+        let credential = new.credential.clone();
+        let rotation = begin_rotation(&credential, version, plan, (password, key, intent), now)?;
+        let to = recipient.map(|recipient| described(recipient, key.as_ref()));
+        let entry = Entry {
+            version_before: before,
+            version_after: version,
+            detail: plan.described(to.unwrap_or_else(|| Some("for nobody".to_owned()))),
+            ..self.entry_of(scope, intent, &credential.name.to_string())
+        };
+        let change = Change::ReplaceCredential {
+            expect,
+            new: Box::new(new),
+            rotation: rotation.clone().map(Box::new),
+            leaves_to: recipient.cloned(),
+        };
+        Ok(Staged { credential, rotation, change, entry })
+    }
+}
+
+/// A rotation that is ready to be committed.
+pub(super) struct Staged {
+    /// The credential after it.
+    pub(super) credential: Credential,
+    /// The rotation, if it outlives its call.
+    pub(super) rotation: Option<StoredRotation>,
+    /// What is committed.
+    pub(super) change: Change,
+    /// Its audit entry.
+    pub(super) entry: Entry,
 }
 
 /// Two rotations at once would each take the other's version for the old one.
@@ -183,7 +212,7 @@ impl Plan {
 }
 
 /// The planted defects that the checks beside rotations must find.
-fn planted_overlap(overlap: SignedDuration) -> SignedDuration {
+pub(super) fn planted_overlap(overlap: SignedDuration) -> SignedDuration {
     if planted(Defect::NoOverlap) {
         SignedDuration::ZERO
     } else if planted(Defect::KeepReplaced) {

@@ -236,13 +236,18 @@ impl Vault {
         Err(Error::VersionConflict)
     }
 
-    /// Destroys what no longer verifies and ends what nobody confirmed, for as long as it is polled.
+    /// Destroys what no longer verifies, ends what nobody confirmed, and rotates what is due on its schedule, for as long as it is polled.
     pub async fn run_rotations(&self) {
+        let mut from = None;
         loop {
             let now = self.clock.now();
             self.clock.wait_until(now.saturating_add(TICK).unwrap_or(now)).await;
             if let Err(error) = self.end_due(self.clock.now()).await {
                 tracing::error!(%error, "end rotations whose time has come");
+            }
+            match self.rotate_due(self.clock.now(), from.take()).await {
+                Ok(reached) => from = reached,
+                Err(error) => tracing::error!(%error, "look for what is due on its schedule"),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `UpdateCredential`: what a caller may choose, the password included, which is never echoed.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::at_carrier::Beginning;
 use super::get::check_etag;
@@ -12,6 +12,7 @@ use crate::audit::Entry;
 use crate::credential::{Chooser, Credential, Description, Labels, Realm, Residence, Username};
 use crate::crypto::Field;
 use crate::name::{Etag, Invalid, ResourceId};
+use crate::rotation::policy::{RotationPolicy, Schedule};
 use crate::secret::Password;
 use crate::store::{Change, StoredCredential, StoredVersion};
 use crate::upstream::Effect;
@@ -26,12 +27,26 @@ pub struct CredentialChanges {
     pub description: Option<Description>,
     /// Labels, all of them.
     pub labels: Option<Labels>,
+    /// When the vault rotates it by itself.
+    pub rotation_policy: PolicyChange,
     /// A new password.
     pub password: Option<Password>,
     /// The username that the caller takes it to have; another one is refused (immutable).
     pub username: Option<Username>,
     /// The realm that the caller takes it to have; another one is refused (immutable).
     pub realm: Option<Realm>,
+}
+
+/// What becomes of a rotation policy.
+#[derive(Debug, Default)]
+pub enum PolicyChange {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// There is none any more.
+    Clear,
+    /// This one replaces it.
+    Set(RotationPolicy),
 }
 
 impl Vault {
@@ -53,7 +68,13 @@ impl Vault {
             let old = stored.credential.clone();
             check_etag(etag, &old.etag())?;
             changes.check_immutable(&old)?;
-            let mut new = changes.apply(&old);
+            if let PolicyChange::Set(policy) = &changes.rotation_policy {
+                self.check_receiver(scope, policy).await?;
+                if let Some(residence) = &old.residence {
+                    self.check_policy_there(scope, residence, policy).await?;
+                }
+            }
+            let mut new = changes.apply(&old, self.clock.now());
             if let Some(residence) = &old.residence
                 && self
                     .change_there(scope, residence, (&old, &new), changes.password.is_some())
@@ -186,11 +207,12 @@ impl Vault {
 }
 
 impl CredentialChanges {
-    fn apply(&self, old: &Credential) -> Credential {
+    fn apply(&self, old: &Credential, now: Timestamp) -> Credential {
         Credential {
             enabled: self.enabled.unwrap_or(old.enabled),
             description: self.description.clone().unwrap_or_else(|| old.description.clone()),
             labels: self.labels.clone().unwrap_or_else(|| old.labels.clone()),
+            schedule: self.rotation_policy.apply(old.schedule.as_ref(), now),
             ..old.clone()
         }
     }
@@ -201,6 +223,10 @@ impl CredentialChanges {
             (old.enabled != new.enabled).then(|| format!("enabled={}", new.enabled)),
             (old.description != new.description).then(|| "description".to_owned()),
             (old.labels != new.labels).then(|| "labels".to_owned()),
+            (old.schedule != new.schedule).then(|| match &new.schedule {
+                Some(schedule) => format!("rotated {}", schedule.policy),
+                None => "no rotation policy".to_owned(),
+            }),
             self.password.is_some().then(|| "password".to_owned()),
         ];
         changed.into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -216,5 +242,19 @@ impl CredentialChanges {
             return Err(Error::field("credential.realm", RULE));
         }
         Ok(())
+    }
+}
+
+impl PolicyChange {
+    /// The same policy once more is no change: its schedule goes on.
+    fn apply(&self, old: Option<&Schedule>, now: Timestamp) -> Option<Schedule> {
+        match self {
+            Self::Keep => old.cloned(),
+            Self::Clear => None,
+            Self::Set(policy) => {
+                let same = old.filter(|old| old.policy == *policy).cloned();
+                Some(same.unwrap_or_else(|| Schedule { policy: policy.clone(), since: now }))
+            }
+        }
     }
 }

@@ -434,7 +434,10 @@ impl<'a> Inside<'a> {
     ) -> Result<(), String> {
         let name = ResourceId::parse(id).unwrap();
         let got = match self.vault.get_credential(&self.scope(), &name).await {
-            Ok((it, _)) => Some((it.version, it.description.as_str().to_owned())),
+            Ok(view) => {
+                let it = view.credential;
+                Some((it.version, it.description.as_str().to_owned()))
+            }
             Err(Error::NotFound { .. }) => None,
             Err(error) => return Err(format!("{id}: {error:?}")),
         };

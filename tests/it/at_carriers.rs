@@ -1,6 +1,7 @@
 //! Credentials that live at a carrier: their passwords change there and here together, whatever is lost on the way.
 
 mod matrix;
+mod schedules;
 mod workers;
 
 use credvault::grpc::proto::credential::AtCarrier;

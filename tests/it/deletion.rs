@@ -367,8 +367,8 @@ fn enlarge(vault: &TestVault, account: &str) {
             "BEGIN IMMEDIATE;
             {numbers} INSERT INTO credential SELECT account, id || '-' || i, randomblob(16), username || i, realm,
                 enabled, description, labels, version, revision, create_time, update_time, rotate_time,
-                randomblob(length(sealed)), checksum, versions, retire_time, provider, provider_uid, carrier
-                FROM credential, n WHERE account = {uid};
+                randomblob(length(sealed)), checksum, versions, retire_time, provider, provider_uid, carrier, schedule,
+                next_rotation_time FROM credential, n WHERE account = {uid};
             INSERT INTO secret_version SELECT account, uid, 2, sealed
                 FROM credential WHERE account = {uid} AND username <> 'alice';
             {numbers} INSERT INTO audit_entry SELECT chain, sequence + i, previous_hash, randomblob(32), time,

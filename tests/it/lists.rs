@@ -266,7 +266,7 @@ const MANY: &str = "
     WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 9000)
     INSERT INTO credential SELECT account, format('id-%05d', n), randomblob(16), 'user-' || n, realm, enabled,
         description, labels, version, revision, create_time, update_time, rotate_time, sealed, checksum,
-        versions, retire_time, provider, provider_uid, carrier
+        versions, retire_time, provider, provider_uid, carrier, schedule, next_rotation_time
     FROM n, credential;
     WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 9000)
     INSERT INTO audit_entry SELECT chain, sequence + n, previous_hash, hash, time, principal, peer, method, 'other',

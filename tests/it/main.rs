@@ -51,6 +51,7 @@ mod refusals;
 mod remnants;
 mod rotations;
 mod scheduled;
+mod schedules;
 mod sqlite;
 mod stop;
 mod support;

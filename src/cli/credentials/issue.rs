@@ -10,6 +10,7 @@ use super::{
 };
 use crate::cli::client::is_undone;
 use crate::cli::rotate::How;
+use crate::cli::rotation_policy::Policy;
 use crate::cli::rotations;
 use crate::grpc::client::{duration, time};
 use crate::grpc::proto::credential::AtCarrier;
@@ -96,6 +97,8 @@ Examples:
   credvault credentials create desk-1 --username desk-1 --realm sip.example.com
   credvault credentials create desk-1 --username desk-1 --realm sip.example.com --out desk-1.password
   credvault credentials create desk-1 --username desk-1 --realm sip.example.com --recipient-key ops > sealed.json
+  credvault credentials create desk-1 --username desk-1 --realm sip.example.com --rotate-every 90d --rotate-for ops \\
+    --rotate-overlap 1d                                                        and the vault rotates it by itself
   pass show desk-1 | credvault credentials create desk-1 --username desk-1 --realm sip.example.com --password-file -
 
 One that is at a carrier already, with its password in desk-1.password:
@@ -140,6 +143,8 @@ pub(super) struct CreateArgs {
     retry: Retry,
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    policy: Policy,
 }
 
 /// Give a credential a new password and print it, this once; the old one ends at once, or as the options say
@@ -190,6 +195,7 @@ pub(super) async fn create(args: CreateArgs) -> anyhow::Result<()> {
     } else {
         NO_ACCOUNT
     };
+    let rotation_policy = args.policy.policy(&connection)?;
     let place = args.out.open()?;
     let request = CreateCredentialRequest {
         parent,
@@ -201,6 +207,7 @@ pub(super) async fn create(args: CreateArgs) -> anyhow::Result<()> {
             labels: args.labels.into_iter().collect(),
             provider: provider.unwrap_or_default(),
             at_carrier: args.residence.at.into_wire(),
+            rotation_policy,
             ..Credential::default()
         }),
         password,

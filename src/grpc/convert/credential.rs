@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::policy;
 use super::rotation::{overlap, recipient, sealed_to_wire};
 use super::{Mask, chosen_id, field, timestamp};
 use crate::credential::{
@@ -15,10 +16,13 @@ use crate::provider::twilio::{CredentialListSid, CredentialSid};
 use crate::provider::vobiz::CredentialId;
 use crate::secret::{Password, PasswordLength};
 use crate::vault::{
-    CredentialChanges, Error, Issued, NewCredential, NewPassword, NewRotation, Outgoing,
-    VersionView,
+    CredentialChanges, CredentialView, Error, Issued, NewCredential, NewPassword, NewRotation,
+    Outgoing, PolicyChange, VersionView,
 };
 use crate::versions::State;
+
+/// Where the policy stands in a request.
+const POLICY: &str = "credential.rotation_policy";
 
 /// The configuration. There is no field for a secret to be in.
 pub(in crate::grpc) fn to_wire(
@@ -27,6 +31,9 @@ pub(in crate::grpc) fn to_wire(
 ) -> proto::Credential {
     let etag = credential.etag().to_string();
     let residence = credential.residence.clone();
+    let next_rotation_time = credential.next_rotation_time();
+    let policy = credential.schedule.as_ref().map(|schedule| &schedule.policy);
+    let rotation_policy = policy.map(|it| policy::to_wire(it, &credential.name.account));
     proto::Credential {
         name: credential.name.to_string(),
         username: credential.username.as_str().to_owned(),
@@ -45,6 +52,20 @@ pub(in crate::grpc) fn to_wire(
             ProviderName { account, id }.to_string()
         }),
         at_carrier: residence.map(|residence| at_carrier_to_wire(residence.at)),
+        rotation_policy,
+        next_rotation_time: next_rotation_time.map(timestamp),
+        rotation_block: 0,
+    }
+}
+
+/// The same with what is known of it beside.
+pub(in crate::grpc) fn view_to_wire(view: CredentialView) -> proto::Credential {
+    let wire = to_wire(view.credential, view.last_success_time);
+    let Some(outlook) = view.outlook else { return wire };
+    proto::Credential {
+        next_rotation_time: Some(timestamp(outlook.time)),
+        rotation_block: policy::block_to_wire(outlook.block).into(),
+        ..wire
     }
 }
 
@@ -186,6 +207,10 @@ pub(in crate::grpc) fn new_credential(
         enabled: credential.enabled.unwrap_or(true),
         description: description(credential.description.as_deref().unwrap_or_default())?,
         labels: labels("credential.labels", credential.labels)?,
+        rotation_policy: credential
+            .rotation_policy
+            .map(|policy| policy::policy(POLICY, policy, account))
+            .transpose()?,
         password,
         residence: residence(&credential.provider, credential.at_carrier, account)?,
     })
@@ -194,12 +219,13 @@ pub(in crate::grpc) fn new_credential(
 /// What to change.
 pub(in crate::grpc) fn changes(
     credential: proto::Credential,
+    account: &ResourceId,
     mask: Option<prost_types::FieldMask>,
     password: Option<String>,
 ) -> Result<CredentialChanges, Error> {
     let mask = Mask::parse(
         mask,
-        &["enabled", "description", "labels"],
+        &["enabled", "description", "labels", "rotation_policy"],
         &[
             "name",
             "username",
@@ -214,6 +240,8 @@ pub(in crate::grpc) fn changes(
             "twilio",
             "vobiz",
             "telepath",
+            "next_rotation_time",
+            "rotation_block",
         ],
     )?;
     let mut changes = CredentialChanges::default();
@@ -227,6 +255,12 @@ pub(in crate::grpc) fn changes(
     }
     if mask.sets("labels", !credential.labels.is_empty()) {
         changes.labels = Some(labels("credential.labels", credential.labels)?);
+    }
+    if mask.sets("rotation_policy", credential.rotation_policy.is_some()) {
+        changes.rotation_policy = match credential.rotation_policy {
+            Some(policy) => PolicyChange::Set(policy::policy(POLICY, policy, account)?),
+            None => PolicyChange::Clear,
+        };
     }
     if mask.is_whole() {
         if !credential.username.is_empty() {
@@ -265,6 +299,10 @@ pub(in crate::grpc) fn filter(
             .map(|provider| super::provider_of("filter.provider", &provider, account))
             .transpose()?,
         provider_type: super::provider::type_of("filter.provider_type", filter.provider_type)?,
+        due_before: filter
+            .due_before
+            .map(|before| super::time("filter.due_before", before))
+            .transpose()?,
     })
 }
 

@@ -7,12 +7,13 @@ use sha2::{Digest as _, Sha256};
 use crate::credential::{CarrierCredential, Credential, Residence};
 use crate::name::Uid;
 
-/// The first bytes of a SHA-256 over account, uid, id, realm, username, and where it lives if that is at a carrier. None
-/// of them ever changes.
+/// The first bytes of a SHA-256 over account, uid, id, realm, username, and where it lives if that is at a carrier, none
+/// of which ever changes; and over the schedule, if there is one: it says for whom the vault seals a password that
+/// nobody asked for.
 pub(super) type Checksum = [u8; 8];
 
 /// The checksum of a row. It finds damage, not intent: there is no key in it.
-pub(super) fn of(account: Uid, row: &Credential) -> Checksum {
+pub(super) fn of(account: Uid, row: &Credential, schedule: Option<&str>) -> Checksum {
     let texts = [row.name.id.as_str(), row.realm.as_str(), row.username.as_str()];
     let mut hash = hash(account.as_bytes(), row.uid.as_bytes(), texts);
     if let Some(Residence { provider, provider_uid, at }) = &row.residence {
@@ -27,6 +28,7 @@ pub(super) fn of(account: Uid, row: &Credential) -> Checksum {
         add_texts(&mut hash, [provider.as_str(), at.provider_type().as_str()]);
         add_texts(&mut hash, parts.iter().copied());
     }
+    add_texts(&mut hash, schedule);
     finish(hash)
 }
 
@@ -91,15 +93,18 @@ mod tests {
             rotate_time: Timestamp::UNIX_EPOCH,
             versions: Versions::default(),
             residence: None,
+            schedule: None,
         }
     }
 
     #[test]
     fn whatever_says_whose_a_row_is_changes_its_checksum() {
         let (row, account) = (row(), Uid::from_bytes([2; 16]));
-        let own = of(account, &row);
-        assert_eq!(of(account, &Credential { version: 2, revision: 2, ..row.clone() }), own);
-        assert_ne!(of(Uid::from_bytes([3; 16]), &row), own);
+        let own = of(account, &row, None);
+        assert_eq!(of(account, &Credential { version: 2, revision: 2, ..row.clone() }, None), own);
+        assert_ne!(of(Uid::from_bytes([3; 16]), &row, None), own);
+        assert_ne!(of(account, &row, Some("{}")), own);
+        assert_ne!(of(account, &row, Some("{}")), of(account, &row, Some("{ }")));
         let name = CredentialName { id: ResourceId::parse("desl").unwrap(), ..row.name.clone() };
         let residence = |provider: &str, trunk: &str| {
             Some(Residence {
@@ -111,7 +116,7 @@ mod tests {
         let at_carrier = Credential { residence: residence("telepath", "one"), ..row.clone() };
         for other in [("telepath", "two"), ("elsewhere", "one")] {
             let other = Credential { residence: residence(other.0, other.1), ..row.clone() };
-            assert_ne!(of(account, &other), of(account, &at_carrier));
+            assert_ne!(of(account, &other, None), of(account, &at_carrier, None));
         }
         for other in [
             at_carrier,
@@ -120,7 +125,7 @@ mod tests {
             Credential { username: Username::parse("alicf").unwrap(), ..row.clone() },
             Credential { realm: Realm::parse("sip.tesu").unwrap(), ..row.clone() },
         ] {
-            assert_ne!(of(account, &other), own);
+            assert_ne!(of(account, &other, None), own);
         }
     }
 
@@ -133,6 +138,6 @@ mod tests {
         let said: Vec<u8> = connection
             .query_row(sql, [account.as_bytes(), row.uid.as_bytes()], |row| row.get(0))
             .unwrap();
-        assert_eq!(said, of(account, &row));
+        assert_eq!(said, of(account, &row, None));
     }
 }

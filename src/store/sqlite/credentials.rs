@@ -5,20 +5,24 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 
 use super::checksum;
-use super::read::{Result, count, due, json, one, parsed, resource_id, sealed, time, uid, wrong};
+use super::read::{
+    Result, account as read_account, count, due, json, one, parsed, resource_id, sealed, time,
+    time as time_of, uid, wrong,
+};
 use super::rotations;
 use super::write::{exactly_one, execute, insert, json as to_json, number, read_back};
 use crate::access::AccountScope;
 use crate::account::Account;
 use crate::credential::{Credential, Description, Labels, Realm, Residence, Username};
 use crate::name::{CredentialName, ResourceId, Uid};
-use crate::store::{Error, StoredCredential, StoredVersion, Taken};
+use crate::store::{DuePosition, Error, StoredCredential, StoredVersion, Taken};
 
 /// The columns that [`credential_row`] and [`stored`] read, for SQL that is put together at compile time.
 macro_rules! columns {
     () => {
         "id, uid, username, realm, enabled, description, labels, version, revision,
-        create_time, update_time, rotate_time, sealed, versions, provider, provider_uid, carrier"
+        create_time, update_time, rotate_time, sealed, versions, provider, provider_uid, carrier, schedule,
+        next_rotation_time"
     };
 }
 
@@ -40,6 +44,7 @@ pub(super) fn credential_row(row: &Row<'_>, account: &Account) -> Result<Credent
         rotate_time: time(row, 11)?,
         versions: json(row, 13)?,
         residence: residence(row)?,
+        schedule: schedule(row)?.map(|_| json(row, 17)).transpose()?,
     })
 }
 
@@ -59,9 +64,9 @@ pub(super) fn genuine(
     account: &Account,
 ) -> Result<StoredCredential> {
     let credential = credential_row(row, account)?;
-    let checksum = row.get_ref(17)?.as_blob()?;
-    if checksum != checksum::of(account.uid, &credential) {
-        return Err(wrong(17, "the checksum of what the row holds"));
+    let checksum = row.get_ref(19)?.as_blob()?;
+    if checksum != checksum::of(account.uid, &credential, schedule(row)?) {
+        return Err(wrong(19, "the checksum of what the row holds"));
     }
     let others = if credential.versions.any_kept() {
         others(connection, account.uid, credential.uid)?
@@ -73,6 +78,11 @@ pub(super) fn genuine(
         return Err(wrong(13, "the versions that are stored"));
     }
     Ok(StoredCredential { credential, password: sealed(row, 12)?, others })
+}
+
+/// The schedule as stored.
+fn schedule<'a>(row: &'a Row<'_>) -> Result<Option<&'a str>> {
+    Ok(row.get_ref(17)?.as_str_or_null()?)
 }
 
 fn others(connection: &Connection, account: Uid, resource: Uid) -> Result<Vec<StoredVersion>> {
@@ -127,6 +137,32 @@ pub(super) fn retirements(
     due(connection, sql, until, limit)
 }
 
+pub(super) fn scheduled(
+    connection: &Connection,
+    until: Timestamp,
+    after: Option<&DuePosition>,
+    limit: usize,
+) -> Result<Vec<(Account, DuePosition)>> {
+    let sql = "SELECT a.uid, a.id, a.disabled, a.create_time, a.enrolled_keys_only, c.id, c.next_rotation_time
+        FROM credential c JOIN account a ON a.uid = c.account
+        WHERE c.next_rotation_time <= ?1 AND (c.next_rotation_time, c.account, c.id) > (?2, ?3, ?4)
+            AND c.enabled AND NOT a.disabled
+        ORDER BY c.next_rotation_time, c.account, c.id LIMIT ?5";
+    let (time, account, id) = match after {
+        Some(at) => (at.time.as_microsecond(), at.account, at.id.as_str()),
+        None => (i64::MIN, Uid::ZERO, ""),
+    };
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(sql)?;
+    let arguments = params![until.as_microsecond(), time, account.as_bytes(), id, limit];
+    let rows = statement.query_map(arguments, |row| {
+        let account = read_account(row, 0)?;
+        let (id, uid) = (resource_id(row, 5)?, account.uid);
+        Ok((account, DuePosition { time: time_of(row, 6)?, account: uid, id }))
+    })?;
+    rows.collect()
+}
+
 pub(super) fn create(
     connection: &Connection,
     account: Uid,
@@ -138,12 +174,14 @@ pub(super) fn create(
     if let Some((residence, carrier)) = residence.zip(carrier.as_ref()) {
         may_live_at(connection, account, residence, carrier)?;
     }
+    let schedule = credential.schedule.as_ref().map(to_json).transpose()?;
     insert(
         connection,
         "INSERT INTO credential (account, id, uid, username, realm, enabled, description, labels, version,
             revision, create_time, update_time, rotate_time, sealed, versions, retire_time, checksum, provider,
-            provider_uid, carrier)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+            provider_uid, carrier, schedule, next_rotation_time)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
+            ?22)",
         params![
             account.as_bytes(),
             credential.name.id.as_str(),
@@ -161,10 +199,12 @@ pub(super) fn create(
             password.as_bytes(),
             to_json(&credential.versions)?,
             credential.versions.next_retirement().map(Timestamp::as_microsecond),
-            checksum::of(account, credential),
+            checksum::of(account, credential, schedule.as_deref()),
             residence.map(|residence| residence.provider.as_str()),
             residence.map(|residence| residence.provider_uid.as_bytes()),
             carrier,
+            schedule,
+            credential.next_rotation_time().map(Timestamp::as_microsecond),
         ],
     )
 }
@@ -210,10 +250,13 @@ pub(super) fn replace(
     new: &StoredCredential,
 ) -> std::result::Result<(), Error> {
     let StoredCredential { credential, password, others } = new;
+    let schedule = credential.schedule.as_ref().map(to_json).transpose()?;
+    // A checksum that does not fit the row must not become one that does by a change of something else.
     let rows = execute(
         connection,
         "UPDATE credential SET enabled = ?5, description = ?6, labels = ?7, version = ?8, revision = ?9,
-            update_time = ?10, rotate_time = ?11, sealed = ?12, versions = ?13, retire_time = ?14
+            update_time = ?10, rotate_time = ?11, sealed = ?12, versions = ?13, retire_time = ?14,
+            checksum = iif(schedule IS ?15, checksum, ?16), schedule = ?15, next_rotation_time = ?17
          WHERE account = ?1 AND id = ?2 AND uid = ?3 AND revision = ?4",
         params![
             account.as_bytes(),
@@ -230,6 +273,9 @@ pub(super) fn replace(
             password.as_bytes(),
             to_json(&credential.versions)?,
             credential.versions.next_retirement().map(Timestamp::as_microsecond),
+            schedule,
+            checksum::of(account, credential, schedule.as_deref()),
+            credential.next_rotation_time().map(Timestamp::as_microsecond),
         ],
     )?;
     exactly_one(rows)?;

@@ -25,6 +25,9 @@ pub(super) fn list_credentials(
     page(connection, account, filter, after, (limit, LOOKED_AT))
 }
 
+/// What a policy is longer by in an answer than in its row: the account of its recipient key, and framing.
+const ON_THE_WIRE: usize = 120;
+
 fn page(
     connection: &Connection,
     account: &Account,
@@ -41,7 +44,9 @@ fn page(
             return Ok(None);
         }
         let credential = credential_row(row, account)?;
+        let schedule = row.get_ref(14)?.as_str_or_null()?.map_or(0, |it| it.len() + ON_THE_WIRE);
         let size = text_size(row, &[0, 2, 3, 5, 6])? + 16 * credential.labels.as_map().len();
+        let size = size + schedule;
         Ok(Some((credential, size)))
     })
 }
@@ -130,6 +135,11 @@ fn fits(row: &Row<'_>, filter: &CredentialFilter) -> Result<bool> {
     {
         return Ok(false);
     }
+    if let Some(before) = filter.due_before.map(Timestamp::as_microsecond)
+        && row.get::<_, Option<i64>>(18)?.is_none_or(|due| due >= before)
+    {
+        return Ok(false);
+    }
     let wanted = filter.labels.as_map();
     if wanted.is_empty() {
         return Ok(true);
@@ -164,7 +174,8 @@ mod tests {
                     iif(n % 60 = 0, '{\"site\":\"b\",\"team\":\"x\"}', '{\"site\":\"a\"}'),
                     1, 1, 0, 0, n, zeroblob(150), zeroblob(8), '[]', NULL, iif(n % 9 = 0, 'vobiz', NULL),
                     iif(n % 9 = 0, zeroblob(16), NULL),
-                    iif(n % 9 = 0, format('{\"type\":\"vobiz\",\"credential_id\":\"%d\"}', n), NULL)
+                    iif(n % 9 = 0, format('{\"type\":\"vobiz\",\"credential_id\":\"%d\"}', n), NULL),
+                    NULL, NULL
                  FROM n, account;",
             )
             .unwrap();
@@ -201,6 +212,7 @@ mod tests {
                                 username_prefix: username_prefix.clone(),
                                 labels: labels.clone(),
                                 rotated_before,
+                                due_before: None,
                                 ..CredentialFilter::default()
                             });
                         }

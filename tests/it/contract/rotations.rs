@@ -2,10 +2,12 @@
 
 use credvault::access::{AccountScope, DisableAccount, LocalOperator, Worker};
 use credvault::clock::Clock as _;
+use credvault::credential::CredentialFilter;
 use credvault::crypto::delivery::Delivered;
 use credvault::name::ResourceId;
 use credvault::provider::DisplayName;
 use credvault::recipient::{PublicKey, Recipient, RecipientKey, RecipientKeyName};
+use credvault::rotation::policy::{Draft, Receiver, RotationPolicy, Schedule};
 use credvault::rotation::{Delivery, Rotation, RotationFilter, RotationName, State, StepKind};
 use credvault::store::{
     Change, Counted, Error, Store, StoredCredential, StoredRotation, StoredVersion, Taken,
@@ -95,6 +97,77 @@ pub(super) async fn retirements_come_when_their_time_does_and_not_in_disabled_ac
     assert_eq!(due(now + HOUR).await, ["acme/desk"]);
     assert_eq!(due(now + HOUR * 2).await, ["acme/desk", "other/desk"]);
     assert_eq!(store.retirements(&worker, now + HOUR * 2, 1).await.unwrap().len(), 1);
+}
+
+pub(super) async fn schedules_are_kept_and_come_in_their_order_and_not_where_somebody_is_disabled(
+    home: &Home,
+) {
+    let store = home.create();
+    let worker = Worker::rotations();
+    let hours = SignedDuration::from_hours;
+    let schedule = |interval: i64| {
+        let draft = Draft {
+            interval: hours(interval),
+            window: None,
+            overlap: HOUR,
+            receiver: Some(Receiver::Key(id("ops"))),
+            require_confirmation: false,
+        };
+        let since = time("2026-01-01T00:00:00Z");
+        Some(Schedule { policy: RotationPolicy::parse(draft).unwrap(), since })
+    };
+    let (acme, closed) = (scope(&*store, "acme").await, scope(&*store, "closed").await);
+    for (scope, name, interval, enabled) in [
+        (&acme, "late", 300, true),
+        (&acme, "early", 100, true),
+        (&acme, "middle", 200, true),
+        (&acme, "off", 100, false),
+        (&closed, "desk", 100, true),
+    ] {
+        let mut new = credential(name, name, 1);
+        new.credential.name.account = scope.account().id.clone();
+        new.credential.enabled = enabled;
+        new.credential.schedule = schedule(interval);
+        store.commit(create(scope, &new)).await.unwrap();
+        let read = store.credential(scope, &id(name)).await.unwrap();
+        assert_eq!(read.as_ref(), Some(&new));
+    }
+    store.commit(create(&acme, &credential("never", "never", 1))).await.unwrap();
+    disable(&*store, &closed).await;
+    let store = home.reopen(store).await;
+    let late = store.credential(&acme, &id("late")).await.unwrap().unwrap();
+    let end = late.credential.next_rotation_time().unwrap();
+    let due = async |until, after, limit| {
+        let due = store.scheduled(&worker, until, after, limit).await.unwrap();
+        let names: Vec<_> = due.iter().map(|(_, at)| at.id.to_string()).collect();
+        assert!(due.iter().all(|(account, at)| account.uid == at.account && at.time <= until));
+        (names.join(" "), due.last().map(|(_, at)| at.clone()))
+    };
+    assert_eq!(due(end, None, 9).await.0, "early middle late");
+    assert_eq!(due(end - SignedDuration::from_micros(1), None, 9).await.0, "early middle");
+    let (first, reached) = due(end, None, 2).await;
+    assert_eq!((first.as_str(), due(end, reached, 9).await.0.as_str()), ("early middle", "late"));
+
+    let filter =
+        |before| CredentialFilter { due_before: Some(before), ..CredentialFilter::default() };
+    let listed = async |before| {
+        let page = store.list_credentials(&acme, filter(before), None, 9).await.unwrap();
+        page.items.iter().map(|it| it.name.id.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(listed(end).await, "early middle off");
+    assert_eq!(listed(end + HOUR).await, "early late middle off");
+
+    // Each change of the row says again when it is due.
+    let mut without = next(&late, 2);
+    without.credential.schedule = None;
+    store.commit(replace(&acme, 1, &without)).await.unwrap();
+    assert_eq!(store.credential(&acme, &id("late")).await.unwrap().as_ref(), Some(&without));
+    assert_eq!(due(end, None, 9).await.0, "early middle");
+    let mut again = next(&without, 3);
+    again.credential.schedule = schedule(1);
+    store.commit(replace(&acme, 2, &again)).await.unwrap();
+    assert_eq!(store.credential(&acme, &id("late")).await.unwrap().as_ref(), Some(&again));
+    assert_eq!(due(end, None, 9).await.0, "late early middle");
 }
 
 async fn disable(store: &dyn Store, scope: &AccountScope) {

@@ -262,6 +262,7 @@ pub(crate) fn credential(name: &str, user: &str, fill: u8) -> StoredCredential {
         rotate_time: created,
         versions: Versions::default(),
         residence: None,
+        schedule: None,
     };
     StoredCredential { credential, password: sealed(fill), others: Vec::new() }
 }

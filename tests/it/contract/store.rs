@@ -30,6 +30,7 @@ use super::rotations::{
     recipient_keys_are_listed_by_id_and_end_once,
     retirements_come_when_their_time_does_and_not_in_disabled_accounts,
     rotations_are_listed_newest_first_and_those_that_are_over_are_forgotten,
+    schedules_are_kept_and_come_in_their_order_and_not_where_somebody_is_disabled,
     uses_add_up_and_are_of_what_exists, versions_are_kept_with_their_credential_and_go_with_it,
 };
 use super::samples::{
@@ -69,6 +70,7 @@ macro_rules! stores {
                 providers_of_all_accounts_are_walked_through_by_uid;
                 versions_are_kept_with_their_credential_and_go_with_it;
                 retirements_come_when_their_time_does_and_not_in_disabled_accounts;
+                schedules_are_kept_and_come_in_their_order_and_not_where_somebody_is_disabled;
                 a_rotation_is_stored_with_its_credential_and_moves_by_its_revision;
                 rotations_are_listed_newest_first_and_those_that_are_over_are_forgotten;
                 uses_add_up_and_are_of_what_exists;

@@ -10,7 +10,7 @@ use crate::credentials::{create_with, verifies};
 use crate::support::database::{BEFORE_ROTATIONS, alter};
 use crate::support::{Clients, TestVault, channel};
 
-/// Takes back what 0008, 0007 and 0006 changed, and then one letter of bobby's name in his row, and not in its index.
+/// Takes back what 0009, 0008, 0007 and 0006 changed, and then one letter of bobby's name in his row, and not in its index.
 fn as_before(database: &Path) {
     alter(database, BEFORE_ROTATIONS);
     alter(database, "ALTER TABLE credential DROP COLUMN checksum; PRAGMA user_version = 5;");
