@@ -28,6 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = tonic_prost_build::Config::new();
     // Each message knows its descriptor.
     config.enable_type_names();
+    // By far the largest of its oneof.
+    config.boxed(".credvault.v1.WatchCredentialsResponse.change.credential");
     tonic_prost_build::configure()
         .codec_path("crate::grpc::codec::Codec")
         // Nothing connects by itself: `grpc::client` says how.
@@ -102,10 +104,9 @@ fn rpcs(pool: &DescriptorPool) -> String {
                 method.name()
             )
         };
-        let unary = |method: &MethodDescriptor| {
-            !method.is_client_streaming() && !method.is_server_streaming()
-        };
-        service.methods().filter(unary).map(rpc).collect::<String>()
+        // What goes out is one message for each; what comes back may be many.
+        let asks_once = |method: &MethodDescriptor| !method.is_client_streaming();
+        service.methods().filter(asks_once).map(rpc).collect::<String>()
     };
     pool.services().map(of_service).collect()
 }

@@ -11,6 +11,8 @@ pub mod spiffe;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::account::Account;
 use crate::audit::Actor;
 use crate::defect::{Defect, planted};
@@ -23,7 +25,7 @@ pub use scope::{
 /// What a principal may do in one account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Get and list.
+    /// Get, list and watch.
     Reader,
     /// Reader, and rotate credentials.
     Rotator,
@@ -100,6 +102,7 @@ actions! {
     UpdateCredential: AccountAdmin;
     RotateCredential: Rotator | AccountAdmin;
     DeleteCredential: AccountAdmin;
+    WatchCredentials: Reader | Rotator | TokenWriter | AccountAdmin;
     ListVersions: Reader | Rotator | TokenWriter | AccountAdmin;
     GetRotation: Reader | Rotator | TokenWriter | AccountAdmin;
     ListRotations: Reader | Rotator | TokenWriter | AccountAdmin;
@@ -161,6 +164,8 @@ pub struct Caller {
     pub actor: Actor,
     /// What the caller may do, and where.
     pub standing: Arc<Standing>,
+    /// When the token or the certificate ends that was presented.
+    pub expire_time: Timestamp,
 }
 
 /// Why a caller may not act. The order is that of the decisions.
@@ -238,8 +243,6 @@ fn planted_may<A: Action>(role: Role) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::name::Uid;
 
@@ -257,6 +260,7 @@ mod tests {
                 operator: false,
                 memberships: vec![Membership { account, roles: roles.to_vec() }],
             }),
+            expire_time: Timestamp::MAX,
         }
     }
 

@@ -50,6 +50,10 @@ pub enum Defect {
     KeepDelivery,
     /// A schedule has no window. Caught by the suite of schedules.
     IgnoreWindow,
+    /// A watch begins where its snapshot ends. Caught by the suite of watches.
+    MissChanges,
+    /// A watch goes on when its caller's right has ended. Caught by the suite of watches.
+    WatchForEver,
     /// An import that goes on does not know its request ids. Caught by the interrupted import.
     ForgetImport,
     /// A rotation is confirmed though its password reached nobody. Caught by the rotations of the command line.
@@ -97,6 +101,8 @@ impl Defect {
             Self::JournalLate => "journal-late",
             Self::KeepDelivery => "keep-delivery",
             Self::IgnoreWindow => "ignore-window",
+            Self::MissChanges => "miss-changes",
+            Self::WatchForEver => "watch-for-ever",
             Self::ForgetImport => "forget-import",
             Self::ConfirmUndelivered => "confirm-undelivered",
             Self::ForgetLastAdmin => "forget-last-admin",

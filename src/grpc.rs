@@ -12,6 +12,7 @@ mod convert;
 mod credential_service;
 mod frame;
 mod front;
+mod going_on;
 mod health;
 mod holding;
 pub mod json;
@@ -44,6 +45,7 @@ use proto::use_service_server::{SERVICE_NAME as USE, UseServiceServer};
 pub use front::{Front, Peer};
 pub use health::{Asks, Health, Readiness};
 pub use holding::Holding;
+pub use watches::goes_on;
 
 /// The services that report their health under their own names; the empty name stands for all.
 const SERVICES: [&str; 7] = ["", ACCESS, CREDENTIAL, PROVIDER, ROTATION, USE, AUDIT];
@@ -80,7 +82,7 @@ pub fn front(vault: Arc<Vault>, health: &Health) -> anyhow::Result<Front> {
             .add_service(reflection().build_v1alpha()?)
             .prepare(),
     };
-    Ok(Front::new(vault, services))
+    Ok(Front::new(vault, services, health.clone()))
 }
 
 /// All services, by name. Ours without a router: it costs more than finding one of six names.

@@ -21,7 +21,7 @@ use crate::access::principal::RoleBinding;
 use crate::access::spiffe::SpiffeId;
 use crate::access::{AccountScope, OperatorScope, Owner, OwnerScope, Standing, Worker};
 use crate::account::Account;
-use crate::audit::Linked;
+use crate::audit::{Link, Linked};
 use crate::credential::{Credential, CredentialFilter, Realm, Username};
 use crate::crypto::Sealed;
 use crate::crypto::delivery::Delivered;
@@ -234,6 +234,17 @@ pub enum Error {
 /// The cause of a storage failure, for the log.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
+/// What the vault has to see to by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Credentials of which a version retires.
+    Retirement,
+    /// Rotations whose delivery or whose wait ends.
+    Expiry,
+    /// Rotations whose carrier is asked next.
+    Work,
+}
+
 /// A page of a list.
 #[derive(Debug)]
 pub struct Page<T> {
@@ -243,6 +254,15 @@ pub struct Page<T> {
     pub more: bool,
     /// Where the search for more goes on, if not behind the last item: it may end before it has found enough.
     pub reached: Option<String>,
+}
+
+/// What became of an account's credentials after some entry of its audit chain.
+#[derive(Debug)]
+pub struct Changes {
+    /// Each credential that the entries name, once: as it is now, or nothing if it is gone. About 768 KiB at the most.
+    pub credentials: Vec<(ResourceId, Option<Credential>)>,
+    /// The last entry that was looked at. None: there was none.
+    pub reached: Option<Link>,
 }
 
 /// The vault's memory. Every method is atomic; reads see every write that was acknowledged.
@@ -325,10 +345,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Page<Credential>, Error>;
 
-    /// Credentials of all accounts that are not disabled, of which a version retires at `until` or before.
-    async fn retirements(
+    /// What is due by `until` in all accounts that are not disabled: credentials or rotations.
+    async fn due(
         &self,
         worker: &Worker,
+        what: Due,
         until: Timestamp,
         limit: usize,
     ) -> Result<Vec<(Account, ResourceId)>, Error>;
@@ -369,22 +390,6 @@ pub trait Store: Send + Sync + fmt::Debug {
         before: Option<String>,
         limit: usize,
     ) -> Result<Page<Rotation>, Error>;
-
-    /// Rotations of all accounts that are not disabled, which the vault must look at by `until`.
-    async fn due_rotations(
-        &self,
-        worker: &Worker,
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(Account, ResourceId)>, Error>;
-
-    /// Rotations of all accounts that are not disabled, whose next call to a carrier is due by `until`.
-    async fn due_work(
-        &self,
-        worker: &Worker,
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(Account, ResourceId)>, Error>;
 
     /// One recipient key.
     async fn recipient_key(
@@ -444,6 +449,26 @@ pub trait Store: Send + Sync + fmt::Debug {
         after: u64,
         limit: usize,
     ) -> Result<Page<Linked>, Error>;
+
+    /// The link of the account's audit chain that has this sequence; its last one if none is named.
+    async fn link(
+        &self,
+        scope: &AccountScope,
+        sequence: Option<u64>,
+    ) -> Result<Option<Link>, Error>;
+
+    /// The credentials that audit entries after sequence `after` name, as they are now: at least as new as the entries.
+    /// Looks at no more than `limit` of these.
+    async fn changed_credentials(
+        &self,
+        scope: &AccountScope,
+        after: u64,
+        limit: usize,
+    ) -> Result<Changes, Error>;
+
+    /// Tells of commits, some time after they are durable: whoever is told and reads finds what was committed. Others
+    /// than those of this process may not be told of.
+    fn commits(&self) -> watch::Receiver<()>;
 
     /// What a request id has done, unless it is forgotten.
     async fn done(&self, key: &OnceKey) -> Result<Option<Done>, Error>;

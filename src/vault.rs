@@ -35,6 +35,7 @@ mod use_counts;
 mod verification;
 mod verify_provider;
 mod verify_sip_digest;
+mod watch_credentials;
 
 use std::sync::Arc;
 
@@ -77,6 +78,7 @@ pub use update_credential::{CredentialChanges, PolicyChange};
 pub use update_provider::ProviderChanges;
 pub use update_token::TokenUpdate;
 pub use verify_sip_digest::Matched;
+pub use watch_credentials::{News, Told, Watch};
 
 /// How often a change is decided again when the row moved in between, before the caller is told.
 const ATTEMPTS: usize = 8;

@@ -155,6 +155,16 @@ impl CredentialService for Naive {
         Err(Status::unimplemented("not compared"))
     }
 
+    type WatchCredentialsStream =
+        futures_util::stream::Empty<Result<proto::WatchCredentialsResponse, Status>>;
+
+    async fn watch_credentials(
+        &self,
+        _: Request<proto::WatchCredentialsRequest>,
+    ) -> Result<Response<Self::WatchCredentialsStream>, Status> {
+        Err(Status::unimplemented("not compared"))
+    }
+
     async fn delete_credential(
         &self,
         _: Request<proto::DeleteCredentialRequest>,

@@ -12,7 +12,7 @@ use super::terminal::harmless;
 use crate::access::ACTIONS;
 use crate::config::{ClientOptions, ClientSettings};
 use crate::crypto::random;
-use crate::grpc::client::{CallError, Client, Identity, Rpc};
+use crate::grpc::client::{Answers, CallError, Client, Identity, Rpc};
 use crate::name::ResourceId;
 
 /// Options of every client command.
@@ -108,6 +108,13 @@ impl Options {
 impl Connection {
     pub(super) async fn call<R: Rpc>(&self, request: R) -> Result<R::Response, CallError> {
         self.client.call(request).await
+    }
+
+    pub(super) async fn stream<R: Rpc>(
+        &self,
+        request: R,
+    ) -> Result<Answers<R::Response>, CallError> {
+        self.client.stream(request).await
     }
 
     /// Calls, and explains what goes wrong; `not_found` helps when what was named does not exist.
@@ -285,7 +292,7 @@ fn role_for(path: &str) -> &'static str {
 /// What to look at when the answer of a call that changes something was lost.
 fn may_be_done(path: &str) -> Option<&'static str> {
     let method = path.rsplit('/').next().unwrap_or_default();
-    if ["Get", "List", "Verify"].iter().any(|reads| method.starts_with(reads)) {
+    if ["Get", "List", "Verify", "Watch"].iter().any(|reads| method.starts_with(reads)) {
         return None;
     }
     Some(match method {

@@ -2,6 +2,7 @@
 
 mod import;
 mod issue;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ Examples:
   credvault credentials rotate desk-1 --reason 'phone lost'
   credvault credentials list --rotated-before 2026-01-31T00:00:00Z
   credvault credentials versions desk-1
+  credvault credentials watch
   credvault credentials import phones.csv --out phones.passwords.csv")]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -51,6 +53,7 @@ enum Command {
     Update(UpdateArgs),
     VerifyDigest(VerifyDigestArgs),
     Versions(VersionsArgs),
+    Watch(watch::Args),
 }
 
 /// Show what is known of a credential: everything but its password
@@ -243,6 +246,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             return Ok(or_not_asked(verify_digest(args).await));
         }
         Command::Versions(args) => versions(args).await?,
+        Command::Watch(args) => watch::run(args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

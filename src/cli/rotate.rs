@@ -6,7 +6,7 @@
 mod begin;
 mod caution;
 mod destination;
-mod patience;
+pub(super) mod patience;
 mod state;
 mod waiting;
 

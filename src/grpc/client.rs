@@ -1,4 +1,5 @@
-//! The caller's end of the wire, for the commands that are clients: one call for every unary RPC, one error.
+//! The caller's end of the wire, for the commands that are clients: one call for every RPC with one answer, one for those
+//! with many, one error.
 //!
 //! Hides tonic. What a person should type after an error is the command line's business.
 
@@ -12,7 +13,7 @@ use http::uri::PathAndQuery;
 use prost::{Message, Name};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{ConnectError, Request, Status};
+use tonic::{ConnectError, Request, Response, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use super::codec::Codec;
@@ -23,6 +24,9 @@ use crate::secret::SecretText;
 /// How long a call may take, from connecting to its answer. A vault gives up after 8 s by itself.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long an answer that goes on may be silent. A vault says something every 30 s.
+const SILENCE: Duration = Duration::from_secs(90);
+
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(3);
 
@@ -31,7 +35,7 @@ pub const CALLS_AT_ONCE: usize = 64;
 
 /// A request: it knows its method and its answer. `build.rs` implements it for each.
 pub trait Rpc: Message + 'static {
-    /// What answers it.
+    /// What answers it, once or many times.
     type Response: Message + Name + Default + 'static;
     /// `/package.Service/Method`.
     const PATH: &'static str;
@@ -114,22 +118,55 @@ impl Client {
         Ok(Self { grpc: tonic::client::Grpc::new(channel), bearer })
     }
 
-    /// Calls the method that `request` is for.
+    /// Calls the method that `request` is for, which has one answer.
     pub async fn call<R: Rpc>(&self, request: R) -> Result<R::Response, CallError> {
-        let mut request = Request::new(request);
-        if let Some(bearer) = &self.bearer {
-            request.metadata_mut().insert("authorization", bearer.clone());
-        }
-        let mut grpc = self.grpc.clone();
+        let (mut grpc, request) = (self.grpc.clone(), self.signed(request));
         let call = async {
             grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
             grpc.unary(request, PathAndQuery::from_static(R::PATH), Codec::default()).await
         };
-        match tokio::time::timeout(DEADLINE, call).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(refusal(&status)),
-            Err(_) => Err(CallError::Lost(format!("no answer within {} s", DEADLINE.as_secs()))),
+        within(DEADLINE, call).await.map(Response::into_inner)
+    }
+
+    /// Calls the method that `request` is for, which has many answers.
+    pub async fn stream<R: Rpc>(&self, request: R) -> Result<Answers<R::Response>, CallError> {
+        let (mut grpc, request) = (self.grpc.clone(), self.signed(request));
+        let call = async {
+            grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+            let path = PathAndQuery::from_static(R::PATH);
+            grpc.server_streaming(request, path, Codec::default()).await
+        };
+        within(DEADLINE, call).await.map(|answers| Answers(answers.into_inner()))
+    }
+
+    fn signed<R>(&self, request: R) -> Request<R> {
+        let mut request = Request::new(request);
+        if let Some(bearer) = &self.bearer {
+            request.metadata_mut().insert("authorization", bearer.clone());
         }
+        request
+    }
+}
+
+/// The answers to one call. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Answers<M>(Streaming<M>);
+
+impl<M> Answers<M> {
+    /// The next one. None: there are no more.
+    pub async fn next(&mut self) -> Result<Option<M>, CallError> {
+        within(SILENCE, self.0.message()).await
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(status)) => Err(refusal(&status)),
+        Err(_) => Err(CallError::Lost(format!("no answer within {} s", limit.as_secs()))),
     }
 }
 

@@ -1,5 +1,10 @@
 //! `CredentialService`.
 
+use std::sync::Arc;
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, credential as wire, rotation};
@@ -9,8 +14,10 @@ use super::proto::{
     DeleteCredentialResponse, GetCredentialRequest, GetCredentialResponse, ListCredentialsRequest,
     ListCredentialsResponse, ListVersionsRequest, ListVersionsResponse, RotateCredentialRequest,
     RotateCredentialResponse, UpdateCredentialRequest, UpdateCredentialResponse,
+    WatchCredentialsRequest, WatchCredentialsResponse,
 };
 use super::{Service, accept};
+use crate::vault::Error;
 
 #[tonic::async_trait]
 impl CredentialService for Service {
@@ -112,6 +119,26 @@ impl CredentialService for Service {
         let versions = self.vault.list_versions(&scope, &name.id).await?;
         let versions = versions.into_iter().map(wire::version_to_wire).collect();
         Ok(Response::new(ListVersionsResponse { versions }))
+    }
+
+    type WatchCredentialsStream = BoxStream<'static, Result<WatchCredentialsResponse, Status>>;
+
+    async fn watch_credentials(
+        &self,
+        request: Request<WatchCredentialsRequest>,
+    ) -> Result<Response<Self::WatchCredentialsStream>, Status> {
+        let (caller, mut request) = accept(request)?;
+        let account = convert::account_name(&request.parent)?;
+        let scope = self.vault.authorize(&caller, &account, &request.parent).await?;
+        let token = std::mem::take(&mut request.resume_token);
+        let vault = Arc::clone(&self.vault);
+        let watch = vault.watch_credentials(caller, scope, &token, request.encode_to_vec()).await?;
+        // Asked for the next one when HTTP/2 has room for it, so who does not read has nothing read.
+        let told = stream::try_unfold(watch, async |mut watch| {
+            let told = watch.next().await?;
+            Ok::<_, Error>(Some((wire::told_to_wire(told), watch)))
+        });
+        Ok(Response::new(told.map_err(Status::from).boxed()))
     }
 
     async fn delete_credential(

@@ -16,17 +16,18 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::frame::{Checked, Messages};
+use super::going_on::GoingOn;
 use super::health::{Asks, Health};
 use super::holding::Holding;
 use super::large_answers::{LargeAnswers, OwnLargeAnswers, Pieces};
-use super::watches::{StrangersWatches, Watches};
+use super::watches::{self, CredentialWatches, StrangersWatches, Watches};
 use super::{Services, measure, status};
 use crate::access::spiffe::Workload;
 use crate::access::{self, Caller};
 use crate::telemetry::metrics::AuthenticationFailure;
 use crate::vault::{Error, Vault};
 
-/// The longest that a call may take; a caller's shorter deadline wins.
+/// The longest that a call may take, up to the begin of an answer that goes on; a caller's shorter deadline wins.
 const DEADLINE: Duration = Duration::from_secs(8);
 
 /// The largest metadata of a call. HTTP/2 itself takes twice as much, so that it is refused with a status.
@@ -61,14 +62,21 @@ pub struct Front {
     vault: Arc<Vault>,
     services: Arc<Services>,
     strangers_watches: StrangersWatches,
+    credential_watches: CredentialWatches,
     large_answers: LargeAnswers,
+    health: Health,
 }
 
 impl Front {
-    pub(super) fn new(vault: Arc<Vault>, services: Services) -> Self {
-        let strangers_watches = StrangersWatches::new();
-        let large_answers = LargeAnswers::new();
-        Self { vault, services: Arc::new(services), strangers_watches, large_answers }
+    pub(super) fn new(vault: Arc<Vault>, services: Services, health: Health) -> Self {
+        Self {
+            vault,
+            services: Arc::new(services),
+            strangers_watches: StrangersWatches::new(),
+            credential_watches: CredentialWatches::new(),
+            large_answers: LargeAnswers::new(),
+            health,
+        }
     }
 
     /// Answers one call from `peer`.
@@ -79,7 +87,9 @@ impl Front {
         let started = Instant::now();
         let path = request.uri().path().to_owned();
         let measured = measure::begin(&path);
-        let deadline = deadline(request.headers());
+        let asked = timeout(request.headers());
+        let deadline = asked.map_or(DEADLINE, |asked| asked.min(DEADLINE));
+        let stopping = (path == watches::CREDENTIALS).then(|| self.health.stopping());
         // Boxed: it is large, and what holds it is moved a few times before it runs.
         let call = AssertUnwindSafe(Box::pin(self.call(request, peer))).catch_unwind();
         let result = match tokio::time::timeout(deadline, call).await {
@@ -89,9 +99,18 @@ impl Front {
             Err(_) => Err(Error::DeadlineExceeded.into()),
         };
         let response = result.unwrap_or_else(Status::into_http);
-        measured.end(code(&response).into());
         log(&path, &response, started.elapsed());
-        response
+        match stopping {
+            // It has begun, and goes on beyond our deadline, but not beyond the caller's.
+            Some(stopping) if code(&response) == Code::Ok => {
+                let deadline = asked.and_then(|asked| started.checked_add(asked));
+                response.map(|body| Body::new(GoingOn::new(body, deadline, stopping, measured)))
+            }
+            _ => {
+                measured.end(code(&response).into());
+                response
+            }
+        }
     }
 
     async fn call<B>(self, request: Request<B>, peer: Peer) -> Result<Response<Body>, Status>
@@ -115,15 +134,18 @@ impl Front {
         };
         let large = reflection || LargeAnswers::come_from(path);
         let own = large.then(|| peer.large_answers.clone());
+        let watching = (path == watches::CREDENTIALS).then(|| peer.watches.clone());
         let caller =
             if open { None } else { Some(self.authenticate(request.headers(), peer).await?) };
 
         // Before anything is read. The deadline of the call ends the wait as well.
+        let principal = caller.as_ref().map_or("", |caller| &caller.actor.principal);
         let place = match own {
-            Some(own) => {
-                let caller = caller.as_ref().map_or("", |caller| &caller.actor.principal);
-                Some(self.large_answers.take(&own, caller).await)
-            }
+            Some(own) => Some(self.large_answers.take(&own, principal).await),
+            None => None,
+        };
+        let watching = match watching {
+            Some(own) => Some(self.credential_watches.take(&own, principal)?),
             None => None,
         };
         let mut request = request.map(|body| Checked::new(body, messages));
@@ -134,12 +156,13 @@ impl Front {
         if foreign && code(&response) == Code::Internal {
             return Err(status::malformed_message("the message does not decode as its type"));
         }
-        Ok(match (watch, place) {
-            (Some(watch), _) => response.map(|body| Body::new(Holding::new(body, watch))),
-            (None, Some(place)) => {
+        Ok(match (watch, watching, place) {
+            (Some(watch), ..) => response.map(|body| Body::new(Holding::new(body, watch))),
+            (_, Some(watching), _) => response.map(|body| Body::new(Holding::new(body, watching))),
+            (_, _, Some(place)) => {
                 response.map(|body| Body::new(Holding::new(Pieces::new(body), place)))
             }
-            (None, None) => response,
+            (None, None, None) => response,
         })
     }
 
@@ -150,7 +173,7 @@ impl Front {
         headers: &HeaderMap,
         peer: &Peer,
     ) -> Result<impl Send + Unpin + 'static, Status> {
-        let own = peer.watches.take()?;
+        let own = peer.watches.take().ok_or_else(status::too_many_watches)?;
         let known = peer.workload.is_some()
             || (headers.contains_key(AUTHORIZATION)
                 && self.authenticate(headers, peer.clone()).await.is_ok());
@@ -186,10 +209,9 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
-/// The time a call has: `grpc-timeout` if it is readable and shorter than ours.
-fn deadline(headers: &HeaderMap) -> Duration {
-    let asked = headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-    asked.map_or(DEADLINE, |asked| asked.min(DEADLINE))
+/// The time that the caller gives a call: `grpc-timeout`, if it is readable.
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?))
 }
 
 /// At most 8 digits and a unit, as in the gRPC protocol's `Timeout`.

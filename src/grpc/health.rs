@@ -84,6 +84,12 @@ impl Health {
         *self.readiness.borrow()
     }
 
+    /// Done when the vault stops.
+    pub(super) fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut readiness = self.readiness.subscribe();
+        async move { drop(readiness.wait_for(|now| *now == Readiness::Stopping).await) }
+    }
+
     /// Whether a path is one of the two that [`Self::answer`] answers, and whether it is the one whose answer goes
     /// on for as long as its caller likes.
     pub fn is_asked_by(path: &str) -> Option<Asks> {

@@ -158,6 +158,24 @@ pub(super) fn too_many_watches() -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+/// For a watch of credentials that is one too many.
+pub(super) fn too_many_credential_watches() -> Status {
+    metrics::refused(Limit::CredentialWatches);
+    let mut details = details("RATE_LIMITED", HashMap::new());
+    details.set_retry_info(Some(RETRY_AFTER));
+    let message = "too many watch credentials: a connection may 8 times, a caller 32 times, all together 128 times; \
+                   end one, or let one feed many";
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+/// For a watch that ends because the vault does.
+pub(super) fn stopping() -> Status {
+    let mut details = details("STOPPING", HashMap::new());
+    details.set_retry_info(Some(RETRY_AFTER));
+    let message = "the vault stops: watch again with the last resume_token";
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
 /// For a message above the limit.
 pub(super) fn message_too_large(limit: u32) -> Status {
     metrics::refused(Limit::Message);

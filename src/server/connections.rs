@@ -23,8 +23,8 @@ use super::places::Places;
 use super::tls::{self, Tls};
 use crate::config::ConnectionLimits;
 use crate::defect::{Defect, planted};
-use crate::grpc::{Asks, Front, Health, Holding, Peer};
-use answers::Answers;
+use crate::grpc::{self, Front, Peer};
+use answers::{Answers, Taken};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -210,11 +210,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let begun = Arc::clone(&answers);
     let service = service_fn(move |request: Request<Incoming>| {
         let (front, peer) = (front.clone(), peer.clone());
-        let watches = Health::is_asked_by(request.uri().path()) == Some(Asks::ToWatch);
-        let answer = begun.begin(watches);
+        let answer = begun.begin(grpc::goes_on(request.uri().path()));
         async move {
             let response = front.answer(request, peer).await;
-            Ok::<_, Infallible>(response.map(|body| Holding::new(body, answer)))
+            Ok::<_, Infallible>(response.map(|body| Taken::new(body, answer)))
         }
     });
     let stream = Begun { said: 0, turn: 0, stood_back: false, stream };
@@ -252,7 +251,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         ended = &mut connection => ended,
         () = silent => return,
         () = idle => {
-            // What still streams (a watch of health) may go on.
+            // What still streams (a watch) may go on.
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = connection => ended,

@@ -8,6 +8,7 @@
 //!   are zeroed.
 
 mod access;
+mod changes;
 mod checkpoint;
 mod checksum;
 mod credentials;
@@ -36,15 +37,16 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::{
-    Done, DuePosition, Error, Held, Identity, OnceKey, OpenError, Page, Store, StoredApiToken,
-    StoredCredential, StoredProvider, StoredRotation, VersionKey, VersionUse, Write,
+    Changes, Done, Due, DuePosition, Error, Held, Identity, OnceKey, OpenError, Page, Store,
+    StoredApiToken, StoredCredential, StoredProvider, StoredRotation, VersionKey, VersionUse,
+    Write,
 };
 use crate::access::api_token::{TokenId, TokenMetadata};
 use crate::access::principal::RoleBinding;
 use crate::access::spiffe::SpiffeId;
 use crate::access::{AccountScope, OperatorScope, Owner, OwnerScope, Standing, Worker};
 use crate::account::Account;
-use crate::audit::Linked;
+use crate::audit::{Link, Linked};
 use crate::clock::Clock;
 use crate::credential::{Credential, CredentialFilter, Realm, Username};
 use crate::defect::{Defect, planted};
@@ -79,6 +81,7 @@ pub(super) struct SqliteStore {
     checkpointer: Checkpointer,
     check: Option<InterruptHandle>,
     has_room: watch::Receiver<bool>,
+    commits: Commits,
     clock: Arc<dyn Clock>,
     lock: files::Lock,
 }
@@ -114,7 +117,7 @@ impl SqliteStore {
         let beside = writer::Beside {
             clock: Arc::clone(&clock),
             notes: checkpointer.notes(),
-            commits,
+            commits: commits.clone(),
             known: Arc::clone(&known),
             room,
             runtime: Handle::current(),
@@ -129,6 +132,7 @@ impl SqliteStore {
             checkpointer,
             check,
             has_room,
+            commits,
             clock,
             lock,
         })
@@ -281,15 +285,14 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn retirements(
+    async fn due(
         &self,
         _: &Worker,
+        what: Due,
         until: Timestamp,
         limit: usize,
     ) -> Result<Vec<(Account, ResourceId)>, Error> {
-        self.scans
-            .run(None, move |connection| credentials::retirements(connection, until, limit))
-            .await
+        self.scans.run(None, move |connection| rotations::due(connection, what, until, limit)).await
     }
 
     async fn scheduled(
@@ -341,24 +344,6 @@ impl Store for SqliteStore {
                 rotations::list(connection, &account, &filter, before.as_deref(), limit)
             })
             .await
-    }
-
-    async fn due_rotations(
-        &self,
-        _: &Worker,
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(Account, ResourceId)>, Error> {
-        self.scans.run(None, move |connection| rotations::due(connection, until, limit)).await
-    }
-
-    async fn due_work(
-        &self,
-        _: &Worker,
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(Account, ResourceId)>, Error> {
-        self.scans.run(None, move |connection| rotations::due_work(connection, until, limit)).await
     }
 
     async fn recipient_key(
@@ -445,6 +430,33 @@ impl Store for SqliteStore {
                 read::list_audit_entries(connection, owner, resource.as_deref(), after, limit)
             })
             .await
+    }
+
+    async fn link(
+        &self,
+        scope: &AccountScope,
+        sequence: Option<u64>,
+    ) -> Result<Option<Link>, Error> {
+        let chain = scope.account().uid;
+        self.read(|connection| changes::link(connection, chain, sequence))
+    }
+
+    async fn changed_credentials(
+        &self,
+        scope: &AccountScope,
+        after: u64,
+        limit: usize,
+    ) -> Result<Changes, Error> {
+        let account = scope.account().clone();
+        self.scans
+            .run(Some(account.uid), move |connection| {
+                changes::changed_credentials(connection, &account, after, limit)
+            })
+            .await
+    }
+
+    fn commits(&self) -> watch::Receiver<()> {
+        self.commits.follow()
     }
 
     async fn done(&self, key: &OnceKey) -> Result<Option<Done>, Error> {

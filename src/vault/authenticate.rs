@@ -3,6 +3,7 @@
 use super::{Error, Vault};
 use crate::access::Caller;
 use crate::access::api_token::ApiToken;
+use crate::access::principal::Principal;
 use crate::access::spiffe::Workload;
 use crate::audit::Actor;
 use crate::crypto;
@@ -28,7 +29,8 @@ impl Vault {
             }
             Some(stored) => {
                 let actor = Actor { principal: token.id.principal(), peer };
-                return Ok(Caller { actor, standing: stored.standing });
+                let (standing, expire_time) = (stored.standing, stored.expire_time);
+                return Ok(Caller { actor, standing, expire_time });
             }
         };
         Err(self.not_authenticated(&peer, principal, why))
@@ -46,6 +48,24 @@ impl Vault {
             return Err(self.not_authenticated(&peer, principal, AuthenticationFailure::Expired));
         }
         let actor = Actor { principal: workload.id.to_string(), peer };
-        Ok(Caller { actor, standing: self.store.standing(&workload.id).await? })
+        let standing = self.store.standing(&workload.id).await?;
+        Ok(Caller { actor, standing, expire_time: workload.expire_time })
+    }
+
+    /// The same caller with what they may do by now, if they are still somebody. It is no try, so nothing is counted.
+    pub(super) async fn authenticate_again(&self, caller: Caller) -> Result<Caller, Error> {
+        if self.clock.now() >= caller.expire_time {
+            return Err(Error::Unauthenticated);
+        }
+        let standing = match Principal::parse(&caller.actor.principal) {
+            Ok(Principal::Token(id)) => {
+                let stored = self.store.api_token(&id).await?;
+                stored.filter(|it| it.revoke_time.is_none()).map(|it| it.standing)
+            }
+            Ok(Principal::Workload(id)) => Some(self.store.standing(&id).await?),
+            // Nobody presents the others.
+            Ok(Principal::Workloads(_)) | Err(_) => None,
+        };
+        Ok(Caller { standing: standing.ok_or(Error::Unauthenticated)?, ..caller })
     }
 }

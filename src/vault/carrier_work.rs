@@ -25,7 +25,7 @@ use crate::provider::{Kind, Objection, Token};
 use crate::recipient::Recipient;
 use crate::rotation::{Delivery, LEASE, Rotation, State, Unanswered};
 use crate::secret::SecretText;
-use crate::store::{self, Change, StoredCredential, StoredRotation, StoredVersion, Write};
+use crate::store::{self, Change, Due, StoredCredential, StoredRotation, StoredVersion, Write};
 use crate::upstream::Effect;
 
 /// How many rotations are under way at once: as many calls as one carrier is sent.
@@ -105,7 +105,7 @@ impl Vault {
         loop {
             let now = self.clock.now();
             let until = now.saturating_add(ahead).unwrap_or(now);
-            let due = match self.store.due_work(&worker, until, PAGE).await {
+            let due = match self.store.due(&worker, Due::Work, until, PAGE).await {
                 Ok(due) => {
                     ahead = if due.len() < PAGE { SignedDuration::ZERO } else { ahead };
                     due
@@ -370,11 +370,10 @@ impl Vault {
         let (expect, active) = (credential.credential.revision, credential.credential.version);
         credential.credential.versions = credential.credential.versions.cancelled(now);
         let new = Box::new(credential.touched(now));
-        let entry = Entry {
-            outcome: Error::from(objection).reason().to_owned(),
-            version_after: active,
-            ..self.ended(scope, &rotation, State::Cancelled, active)
-        };
+        let ended = self.ended(scope, &rotation, State::Cancelled, active);
+        // It is no refusal of a caller: the credential has changed.
+        let detail = format!("{}, {}", ended.detail, Error::from(objection).reason());
+        let entry = Entry { version_after: active, detail, ..ended };
         let rotation = Some(Box::new(StoredRotation { rotation: next, sealed: None }));
         let change = Change::ReplaceCredential { expect, new, rotation, leaves_to: None };
         Ok(Some(Write::new(scope, change, entry, None)))

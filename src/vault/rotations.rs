@@ -15,7 +15,9 @@ use crate::crypto::{self, Field};
 use crate::defect::{Defect, planted};
 use crate::name::{Invalid, ResourceId};
 use crate::rotation::{Rotation, RotationFilter, RotationName, State};
-use crate::store::{self, Change, StoredCredential, StoredRotation, VersionKey, VersionUse, Write};
+use crate::store::{
+    self, Change, Due, StoredCredential, StoredRotation, VersionKey, VersionUse, Write,
+};
 use crate::versions;
 
 /// How often the vault looks whether a time has come.
@@ -256,7 +258,7 @@ impl Vault {
     pub async fn end_due(&self, now: Timestamp) -> Result<(), Error> {
         let worker = Worker::rotations();
         loop {
-            let due = self.store.retirements(&worker, now, PAGE).await?;
+            let due = self.store.due(&worker, Due::Retirement, now, PAGE).await?;
             let full = due.len() == PAGE;
             let ends = due.into_iter().map(|(account, id)| {
                 let scope = worker.retirement(account);
@@ -268,7 +270,7 @@ impl Vault {
             }
         }
         loop {
-            let due = self.store.due_rotations(&worker, now, PAGE).await?;
+            let due = self.store.due(&worker, Due::Expiry, now, PAGE).await?;
             let full = due.len() == PAGE;
             let ends = due.into_iter().map(|(account, id)| {
                 let scope = worker.expiry(account);

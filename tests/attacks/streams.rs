@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use credvault::grpc::proto::{CreateCredentialRequest, Credential, ListCredentialsRequest};
+use credvault::grpc::proto::watch_credentials_response::Change;
+use credvault::grpc::proto::{
+    CreateCredentialRequest, Credential, GetCredentialRequest, ListCredentialsRequest,
+    WatchCredentialsRequest,
+};
 use prost::Message as _;
 
 use crate::Row;
@@ -199,6 +203,52 @@ async fn lists_that_nobody_takes() {
         assert!(cost < LARGE_ANSWERS, "answers that nobody takes cost {cost} bytes");
         row.is_unharmed();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_that_nobody_takes() {
+    let parent = "accounts/dev".to_owned();
+    let request = WatchCredentialsRequest { parent, ..Default::default() };
+    let message = request.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let watch = [&[0][..], &length, &message].concat();
+    let target = Target::ours();
+    fill(&target).await;
+    let path = "/credvault.v1.CredentialService/WatchCredentials";
+    let head = head_with(&target.reach.token, path);
+    let (mut open, mut refused, mut quiet) = (0, 0, None);
+    let row = Row::of(&target, async {
+        // One that reads, to which nothing is told all that time.
+        let honest = target.reach.channel_from("127.0.0.6");
+        let mut honest = Clients::new(&honest, &target.reach.token).credentials;
+        let mut reads = honest.watch_credentials(request).await.unwrap().into_inner();
+        while !matches!(reads.message().await.unwrap().unwrap().change, Some(Change::CaughtUp(_))) {
+        }
+        let mut held = Vec::new();
+        // What these take of the caller's places leaves some.
+        for number in 0..3 {
+            let (source, to) = (source(number), target.address);
+            let mut connection = Connection::begin_with(&source, to, &[(4, 0)]).await.unwrap();
+            call(&mut connection, 64, &head, (END_STREAM, &watch)).await;
+            held.push(connection);
+        }
+        pass(Duration::from_secs(50)).await;
+        open = held.iter().filter(|connection| connection.is_open()).count();
+        refused = ended(&held);
+        let name = "accounts/dev/credentials/none".to_owned();
+        let alive = honest.get_credential(GetCredentialRequest { name }).await;
+        assert_eq!(alive.unwrap_err().code(), tonic::Code::NotFound);
+        quiet = Some(reads.message().await.is_ok_and(|answer| answer.is_some()));
+    })
+    .await;
+    let cost = row.peak.saturating_sub(row.before);
+    let said = format!("{open} of 3 open, {refused} of 192 watches refused, {} MiB", cost >> 20);
+    row.print("watches, zero window", "vault", &said);
+    assert_eq!(refused, 168, "8 of each connection are let in");
+    assert_eq!(open, 0, "who takes nothing of a watch is let go");
+    assert_eq!(quiet, Some(true), "who takes all of it is not");
+    assert!(cost < LARGE_ANSWERS, "watches that nobody takes cost {cost} bytes");
+    row.is_unharmed();
 }
 
 /// Makes credentials whose list has as much as a page may have.

@@ -531,7 +531,7 @@ async fn each_end_of_a_rotation_is_in_the_audit_log() {
     };
     assert_eq!(
         of("PerformRotation"),
-        ["UPSTREAM_CREDENTIAL_NOT_FOUND cancelled 1", "OK succeeded 3"]
+        ["OK cancelled, UPSTREAM_CREDENTIAL_NOT_FOUND 1", "OK succeeded 3"]
     );
     assert_eq!(
         of("RotateCredential"),

@@ -3,6 +3,7 @@
 mod access;
 mod providers;
 mod rotations;
+mod watches;
 
 use std::collections::BTreeMap;
 
@@ -507,6 +508,7 @@ async fn every_bad_input_has_its_answer_and_changes_nothing() {
         access::cases(),
         providers::cases(),
         rotations::cases(),
+        watches::cases(),
         besides(),
         lists(),
         digests(),

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod callers;
+mod changes;
 mod rotations;
 pub(crate) mod samples;
 mod store;

@@ -22,6 +22,9 @@ const SERVICES: [&str; 6] = [
     "credvault.v1.UseService",
 ];
 
+/// The one RPC with many answers.
+const STREAM: &str = "credvault.v1.CredentialService/WatchCredentials";
+
 const ISSUED_SECRET: &str = "credvault.v1.IssuedSecret";
 
 /// The one other message that lets a secret out: a new API token.
@@ -284,7 +287,7 @@ impl Walk {
 
     fn rpc(&mut self, rpc: &MethodDescriptor) {
         let name = format!("{}/{}", rpc.parent_service().full_name(), rpc.name());
-        if rpc.is_client_streaming() || rpc.is_server_streaming() {
+        if rpc.is_client_streaming() || rpc.is_server_streaming() != (name == STREAM) {
             self.report(format!("{name} streams"));
         }
         let (input, output) = (rpc.input(), rpc.output());

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use credvault::grpc::proto::{
     CreateProviderRequest, GetCredentialRequest, Provider, RotateCredentialRequest, TwilioProvider,
-    provider,
+    WatchCredentialsRequest, provider,
 };
+use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
@@ -19,7 +20,9 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::credentials::create;
 use crate::support::fakes::twilio::{FakeTwilio, Fault};
+use crate::support::outcome;
 use crate::support::process::Process;
+use crate::support::raw::{Raw, framed};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -103,6 +106,35 @@ async fn an_open_watch_does_not_hold_it_up() {
     ended_well("an open watch", dir.path(), stopped).await;
     // Held open until here.
     assert!(watch.message().await.is_ok_and(|last| last.is_some()), "NOT_SERVING came first");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_of_credentials_ends_at_once_and_one_that_is_not_read_in_time() {
+    let (dir, dev) = dev(&[]);
+    create_some(&dev).await;
+    let watch = async || {
+        let request =
+            WatchCredentialsRequest { parent: "accounts/dev".to_owned(), ..Default::default() };
+        dev.clients().credentials.watch_credentials(request).await.unwrap().into_inner()
+    };
+    // The window of one is for one byte.
+    let slow = Raw::connect_slow(dev.address, &dev.token()).await;
+    let path = "/credvault.v1.CredentialService/WatchCredentials";
+    let (answer, mut body) = slow.start(slow.head(path)).await;
+    let request =
+        WatchCredentialsRequest { parent: "accounts/dev".to_owned(), ..Default::default() };
+    body.send_data(framed(&request.encode_to_vec()).into(), true).unwrap();
+    let unread = answer.await.unwrap();
+
+    let mut watch = watch().await;
+    for _ in 0..6 {
+        watch.message().await.unwrap().unwrap();
+    }
+    let stopped = stop(dev);
+    let ended = watch.message().await;
+    assert_eq!(outcome(&ended), "Unavailable STOPPING retry 1s");
+    ended_well("watches", dir.path(), stopped).await;
+    drop(unread);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -124,7 +124,12 @@ impl Patience {
 /// - An answer that may be lost, a vault that is not there or says when to come again: ask again.
 /// - A TLS connection that fails is a mistake of the options, unless there was one before.
 /// - Chance keeps those who were cut off together from coming back together.
-fn pause(error: &CallError, tries: u32, chance: u8, left: Duration) -> Option<Duration> {
+pub(in crate::cli) fn pause(
+    error: &CallError,
+    tries: u32,
+    chance: u8,
+    left: Duration,
+) -> Option<Duration> {
     let least = match error {
         CallError::NoAnswer(_) | CallError::Lost(_) => Duration::ZERO,
         CallError::NoHandshake(_) if tries > 1 => Duration::ZERO,

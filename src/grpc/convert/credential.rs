@@ -17,7 +17,7 @@ use crate::provider::vobiz::CredentialId;
 use crate::secret::{Password, PasswordLength};
 use crate::vault::{
     CredentialChanges, CredentialView, Error, Issued, NewCredential, NewPassword, NewRotation,
-    Outgoing, PolicyChange, VersionView,
+    News, Outgoing, PolicyChange, Told, VersionView,
 };
 use crate::versions::State;
 
@@ -170,6 +170,20 @@ pub(in crate::grpc) fn secret_to_wire(
         Some(Outgoing::Issued(issued)) => (Some(issued_to_wire(issued)), None),
         Some(Outgoing::Sealed(sealed)) => (None, Some(sealed_to_wire(sealed))),
     }
+}
+
+/// What a watch tells.
+pub(in crate::grpc) fn told_to_wire(told: Told) -> proto::WatchCredentialsResponse {
+    use proto::watch_credentials_response::Change;
+    let change = match told.news {
+        News::Credential(credential) => {
+            Some(Change::Credential(Box::new(to_wire(*credential, None))))
+        }
+        News::Deleted(name) => Some(Change::Deleted(name.to_string())),
+        News::CaughtUp => Some(Change::CaughtUp(true)),
+        News::Nothing => None,
+    };
+    proto::WatchCredentialsResponse { resume_token: told.resume_token, change }
 }
 
 /// A secret leaves here and nowhere else; the conversion consumes it.

@@ -233,6 +233,8 @@ fn the_wire_faults_have_their_reasons() {
         (malformed_message("x"), Code::InvalidArgument, "MALFORMED_MESSAGE"),
         (message_too_large(9), Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
         (too_many_watches(), Code::ResourceExhausted, "RATE_LIMITED"),
+        (too_many_credential_watches(), Code::ResourceExhausted, "RATE_LIMITED"),
+        (stopping(), Code::Unavailable, "STOPPING"),
     ] {
         assert_eq!(status.code(), code);
         assert_eq!(status.get_error_details().error_info().unwrap().reason, reason);

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::checksum;
 use super::read::{
-    Result, account as read_account, count, due, json, one, parsed, resource_id, sealed, time,
+    Result, account as read_account, count, json, one, parsed, resource_id, sealed, time,
     time as time_of, uid, wrong,
 };
 use super::rotations;
@@ -124,17 +124,6 @@ pub(super) fn by_username(
 /// For all of an account: rows for [`genuine`].
 pub(super) fn all() -> String {
     format!("SELECT {COLUMNS}, checksum FROM credential WHERE account = ?1")
-}
-
-pub(super) fn retirements(
-    connection: &Connection,
-    until: Timestamp,
-    limit: usize,
-) -> Result<Vec<(Account, ResourceId)>> {
-    let sql = "SELECT a.uid, a.id, a.disabled, a.create_time, a.enrolled_keys_only, c.id
-        FROM credential c JOIN account a ON a.uid = c.account
-        WHERE c.retire_time <= ?1 AND NOT a.disabled ORDER BY c.retire_time LIMIT ?2";
-    due(connection, sql, until, limit)
 }
 
 pub(super) fn scheduled(

@@ -13,7 +13,10 @@ use crate::provider::{DisplayName, Provider, ProviderFilter};
 use crate::store::{Done, Identity, OnceKey, Page, StoredProvider};
 
 /// A page ends early at this size, so that an answer stays below 1 MiB.
-const PAGE_BYTES: usize = 768 * 1024;
+pub(super) const PAGE_BYTES: usize = 768 * 1024;
+
+/// Numbers, times and framing of one item on the wire, at the most.
+pub(super) const FIXED: usize = 320;
 
 /// Rows that the search for a page looks at, at the most: so a page takes as long among millions as among thousands,
 /// and may hold few of what it was asked for (docs/adr/0025).
@@ -175,7 +178,7 @@ pub(super) fn newest_entry(connection: &Connection, now: Timestamp) -> Result<Op
     })
 }
 
-fn link(row: &Row<'_>) -> Result<Link> {
+pub(super) fn link(row: &Row<'_>) -> Result<Link> {
     Ok(Link { sequence: count(row, 0)?, previous_hash: row.get(1)?, hash: row.get(2)? })
 }
 
@@ -243,8 +246,6 @@ pub(super) fn search<T>(
     position: impl Fn(&Row<'_>) -> Result<String>,
     read: impl Fn(&Row<'_>) -> Result<Option<(T, usize)>>,
 ) -> Result<Page<T>> {
-    /// Numbers, times and framing of one item on the wire, at the most.
-    const FIXED: usize = 320;
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(arguments)?;
     let (mut items, mut bytes) = (Vec::new(), 0);

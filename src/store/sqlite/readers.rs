@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 use super::files;
 use crate::store::Error;
@@ -21,16 +22,26 @@ const MANY: u32 = 1_000;
 
 /// Commits so far.
 #[derive(Clone, Default)]
-pub(super) struct Commits(Arc<AtomicU64>);
+pub(super) struct Commits(Arc<(AtomicU64, watch::Sender<()>)>);
 
 impl Commits {
     /// Counts one. After it is durable, and before anybody is told.
     pub(super) fn count(&self) {
-        self.0.fetch_add(1, Ordering::Release);
+        self.0.0.fetch_add(1, Ordering::Release);
     }
 
     fn so_far(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.0.0.load(Ordering::Acquire)
+    }
+
+    /// Tells those who follow that there was one. It waits for none of them.
+    pub(super) fn tell(&self) {
+        self.0.1.send_replace(());
+    }
+
+    /// Who follows is told of commits from now on; of several as of one, if they come before they are looked at.
+    pub(super) fn follow(&self) -> watch::Receiver<()> {
+        self.0.1.subscribe()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::recipient::{PublicKey, Recipient, RecipientKey, RecipientKeyName};
 use crate::rotation::{
     Delivery, REMEMBERED, Rotation, RotationFilter, RotationName, State, Step, Work,
 };
-use crate::store::{Change, Counted, Error, Page, StoredRotation, VersionKey, VersionUse};
+use crate::store::{Change, Counted, Due, Error, Page, StoredRotation, VersionKey, VersionUse};
 
 type Written<T = ()> = std::result::Result<T, Error>;
 
@@ -145,24 +145,21 @@ pub(super) fn list(
 
 pub(super) fn due(
     connection: &Connection,
+    what: Due,
     until: Timestamp,
     limit: usize,
 ) -> Result<Vec<(Account, ResourceId)>> {
-    let sql = "SELECT a.uid, a.id, a.disabled, a.create_time, a.enrolled_keys_only, r.id
-        FROM rotation r JOIN account a ON a.uid = r.account
-        WHERE r.due_time <= ?1 AND NOT a.disabled ORDER BY r.due_time LIMIT ?2";
-    read::due(connection, sql, until, limit)
-}
-
-pub(super) fn due_work(
-    connection: &Connection,
-    until: Timestamp,
-    limit: usize,
-) -> Result<Vec<(Account, ResourceId)>> {
-    let sql = "SELECT a.uid, a.id, a.disabled, a.create_time, a.enrolled_keys_only, r.id
-        FROM rotation r JOIN account a ON a.uid = r.account
-        WHERE r.work_time <= ?1 AND NOT a.disabled ORDER BY r.work_time LIMIT ?2";
-    read::due(connection, sql, until, limit)
+    let (table, time) = match what {
+        Due::Retirement => ("credential", "retire_time"),
+        Due::Expiry => ("rotation", "due_time"),
+        Due::Work => ("rotation", "work_time"),
+    };
+    let sql = format!(
+        "SELECT a.uid, a.id, a.disabled, a.create_time, a.enrolled_keys_only, it.id
+         FROM {table} it JOIN account a ON a.uid = it.account
+         WHERE it.{time} <= ?1 AND NOT a.disabled ORDER BY it.{time} LIMIT ?2"
+    );
+    read::due(connection, &sql, until, limit)
 }
 
 /// Stores a rotation: a new one, or the next revision of one. Of each resource the newest are remembered, and those

@@ -186,10 +186,13 @@ fn commit(connection: &Connection, mut jobs: Vec<Job>, beside: &Beside) {
                 beside.room.is_full();
             }
             // By one task, so that all callers go on together: one by one, each would be woken, answer and sleep again.
+            // Those who watch come after them.
+            let commits = beside.commits.clone();
             beside.runtime.spawn(async move {
                 for (job, result) in jobs.into_iter().zip(results) {
                     job.answer.send(result).ok();
                 }
+                commits.tell();
             });
         }
         Err(error) => {
@@ -205,6 +208,7 @@ fn commit(connection: &Connection, mut jobs: Vec<Job>, beside: &Beside) {
             for job in jobs {
                 job.answer.send(Err(again(&error))).ok();
             }
+            beside.commits.tell();
             files::exit_after_failed_fsync(&error);
         }
     }

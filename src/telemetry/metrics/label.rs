@@ -166,6 +166,8 @@ values! {
         UpstreamCalls = "upstream_calls",
         /// Watches of health.
         Watches = "health_watches",
+        /// Watches of credentials.
+        CredentialWatches = "credential_watches",
         /// Bytes of metadata.
         Metadata = "metadata_size",
         /// Bytes of a message.

@@ -9,8 +9,8 @@ use crate::credentials::{update, verifies};
 use crate::rotations::get;
 use crate::support::{Clients, outcome};
 
-fn seconds(of: SignedDuration) -> Option<prost_types::Duration> {
-    Some(prost_types::Duration { seconds: of.as_secs(), nanos: 0 })
+fn hours(hours: i64) -> prost_types::Duration {
+    prost_types::Duration { seconds: SignedDuration::from_hours(hours).as_secs(), nanos: 0 }
 }
 
 async fn set(clients: &Clients, name: &str, policy: RotationPolicy) -> String {
@@ -21,7 +21,7 @@ async fn set(clients: &Clients, name: &str, policy: RotationPolicy) -> String {
 
 fn daily() -> RotationPolicy {
     RotationPolicy {
-        interval: seconds(SignedDuration::from_hours(24)),
+        interval: Some(hours(24)),
         delivery: Some(Delivery::DeliverToNobody(true)),
         ..Default::default()
     }
@@ -32,8 +32,7 @@ async fn what_is_due_is_rotated_at_its_carrier() {
     for at in At::ALL {
         let (vault, acme, credential) = adopted(at).await;
         let name = &credential.name;
-        let overlapping =
-            RotationPolicy { overlap: seconds(SignedDuration::from_hours(1)), ..daily() };
+        let overlapping = RotationPolicy { overlap: Some(hours(1)), ..daily() };
         assert_eq!(set(&acme, name, overlapping).await, "FailedPrecondition INVALID_STATE");
         assert_eq!(set(&acme, name, daily()).await, "OK", "{at:?}");
 

@@ -63,8 +63,8 @@ macro_rules! deciders {
 
 deciders! {
     CreateCredential GetCredential ListCredentials UpdateCredential RotateCredential DeleteCredential
-    ListVersions GetRotation ListRotations ConfirmRotation CancelRotation ResumeRotation CreateRecipientKey
-    ListRecipientKeys
+    WatchCredentials ListVersions GetRotation ListRotations ConfirmRotation CancelRotation ResumeRotation
+    CreateRecipientKey ListRecipientKeys
     RevokeRecipientKey GetDeliveryPolicy UpdateDeliveryPolicy
     CreateProvider GetProvider ListProviders UpdateProvider UpdateToken VerifyProvider ListVerifications
     DeleteProvider VerifySipDigest ListAuditEntries CreateAccount GetAccount ListAccounts DisableAccount

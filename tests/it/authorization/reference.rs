@@ -14,9 +14,10 @@ const ABOUT_ACCOUNTS: [&str; 6] = [
 ];
 
 /// What a reader may: look at resources. Accounts, tokens, role bindings and the audit log are none of his.
-const LOOKS: [&str; 10] = [
+const LOOKS: [&str; 11] = [
     "GetCredential",
     "ListCredentials",
+    "WatchCredentials",
     "ListVersions",
     "GetRotation",
     "ListRotations",

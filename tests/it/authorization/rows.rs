@@ -10,7 +10,7 @@ use credvault::grpc::proto::{
     ListRecipientKeysRequest, ListRoleBindingsRequest, ListRotationsRequest,
     ListVerificationsRequest, ListVersionsRequest, ResumeRotationRequest, RevokeApiTokenRequest,
     RevokeRecipientKeyRequest, SetRoleBindingRequest, UpdateDeliveryPolicyRequest,
-    VerifyProviderRequest, VerifySipDigestRequest,
+    VerifyProviderRequest, VerifySipDigestRequest, WatchCredentialsRequest,
 };
 use prost_types::FileDescriptorSet;
 
@@ -101,6 +101,11 @@ pub(crate) fn row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
             let mut request = delete_provider(&provider);
             request.etag = stale();
             (request.into(), mismatch)
+        }
+        "WatchCredentials" => {
+            // A good one would go on.
+            let request = WatchCredentialsRequest { parent, resume_token: "x".to_owned() };
+            (request.into(), "InvalidArgument INVALID_FIELD resume_token")
         }
         "ListVersions" => (ListVersionsRequest { parent: credential }.into(), "OK"),
         "ListRotations" => {

@@ -310,6 +310,15 @@ impl Workload {
         let request = ListCredentialsRequest { parent: parent.clone(), ..Default::default() };
         let result = self.clients.credentials.list_credentials(request).await;
         self.good("ListCredentials", result)?;
+        let request = WatchCredentialsRequest { parent: parent.clone(), ..Default::default() };
+        let result = self.clients.credentials.watch_credentials(request).await;
+        let mut watch = self.good("WatchCredentials", result)?;
+        while let Some(told) = watch.message().await.map_err(|status| status.to_string())? {
+            self.decoded.push(("what a watch tells".to_owned(), told.encode_to_vec()));
+            if matches!(told.change, Some(watch_credentials_response::Change::CaughtUp(_))) {
+                break;
+            }
+        }
         let request = ListProvidersRequest { parent: parent.clone(), ..Default::default() };
         let result = self.clients.providers.list_providers(request).await;
         self.good("ListProviders", result)?;

@@ -10,7 +10,7 @@ use credvault::recipient::{PublicKey, Recipient, RecipientKey, RecipientKeyName}
 use credvault::rotation::policy::{Draft, Receiver, RotationPolicy, Schedule};
 use credvault::rotation::{Delivery, Rotation, RotationFilter, RotationName, State, StepKind};
 use credvault::store::{
-    Change, Counted, Error, Store, StoredCredential, StoredRotation, StoredVersion, Taken,
+    Change, Counted, Due, Error, Store, StoredCredential, StoredRotation, StoredVersion, Taken,
     VersionKey, VersionUse, Write,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -90,13 +90,13 @@ pub(super) async fn retirements_come_when_their_time_does_and_not_in_disabled_ac
     }
     disable(&*store, &scopes[2]).await;
     let due = async |time| {
-        let due = store.retirements(&worker, time, 10).await.unwrap();
+        let due = store.due(&worker, Due::Retirement, time, 10).await.unwrap();
         due.into_iter().map(|(account, id)| format!("{}/{id}", account.id)).collect::<Vec<_>>()
     };
     assert_eq!(due(now + HOUR - SignedDuration::from_micros(1)).await, [""; 0]);
     assert_eq!(due(now + HOUR).await, ["acme/desk"]);
     assert_eq!(due(now + HOUR * 2).await, ["acme/desk", "other/desk"]);
-    assert_eq!(store.retirements(&worker, now + HOUR * 2, 1).await.unwrap().len(), 1);
+    assert_eq!(store.due(&worker, Due::Retirement, now + HOUR * 2, 1).await.unwrap().len(), 1);
 }
 
 pub(super) async fn schedules_are_kept_and_come_in_their_order_and_not_where_somebody_is_disabled(
@@ -306,7 +306,7 @@ pub(super) async fn rotations_are_listed_newest_first_and_those_that_are_over_ar
 
     let worker = Worker::rotations();
     let due = async |time| {
-        let due = store.due_rotations(&worker, time, 10).await.unwrap();
+        let due = store.due(&worker, Due::Expiry, time, 10).await.unwrap();
         let mut names: Vec<_> =
             due.into_iter().map(|(_, id): (_, ResourceId)| id.to_string()).collect();
         names.sort();

@@ -114,7 +114,8 @@ pub(crate) async fn add_token(
     };
     store.commit(Write::new(&scope, change, entry("CreateApiToken"), None)).await.unwrap();
     let stored = store.api_token(&token).await.unwrap().unwrap();
-    Caller { actor: actor(&token.principal()), standing: stored.standing }
+    let (standing, expire_time) = (stored.standing, stored.expire_time);
+    Caller { actor: actor(&token.principal()), standing, expire_time }
 }
 
 /// What is known of a token that is good for years.

@@ -23,6 +23,7 @@ use super::callers::{
     no_call_after_a_revocation_finds_the_token_good,
     what_callers_may_do_is_never_older_than_the_last_change,
 };
+use super::changes::changes_are_found_by_the_entries_that_name_them;
 use super::rotations::{
     a_delivery_policy_is_known_to_the_next_call,
     a_password_leaves_only_as_the_account_allows_it_by_then,
@@ -79,6 +80,7 @@ macro_rules! stores {
                 a_password_leaves_only_as_the_account_allows_it_by_then;
                 a_request_id_counts_once_until_it_expires;
                 each_chain_is_its_own_and_without_gaps;
+                changes_are_found_by_the_entries_that_name_them;
                 a_write_that_fails_leaves_nothing;
                 reads_see_every_acknowledged_write;
                 concurrent_commits_are_all_there_after_a_new_start;

@@ -58,6 +58,7 @@ calls! {
     RotateCredential: credentials.rotate_credential(RotateCredentialRequest);
     DeleteCredential: credentials.delete_credential(DeleteCredentialRequest);
     ListVersions: credentials.list_versions(ListVersionsRequest);
+    WatchCredentials: credentials.watch_credentials(WatchCredentialsRequest);
     GetRotation: rotations.get_rotation(GetRotationRequest);
     ListRotations: rotations.list_rotations(ListRotationsRequest);
     ConfirmRotation: rotations.confirm_rotation(ConfirmRotationRequest);
