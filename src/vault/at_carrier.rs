@@ -9,7 +9,7 @@ use super::verification::ASKING;
 use super::{ATTEMPTS, Error, Intent, Issued, Made, Outgoing, SealedSecret, Vault, place};
 use crate::access::AccountScope;
 use crate::audit::Entry;
-use crate::credential::{Chooser, Residence};
+use crate::credential::{Chooser, Credential, Residence};
 use crate::crypto::{Field, random};
 use crate::name::{Invalid, ResourceId};
 use crate::provider::ProviderType;
@@ -17,8 +17,11 @@ use crate::recipient::{PublicKey, Recipient};
 use crate::rotation::{
     Delivery, LONGEST_WAIT, Rotation, RotationName, SealFor, State, StepKind, Work,
 };
-use crate::secret::Password;
+use crate::secret::{Password, SecretText};
 use crate::store::{self, Change, StoredCredential, StoredRotation, StoredVersion, Write};
+
+/// Where a caller's key stands in a request.
+pub(super) const KEY: &str = "recipient.hpke_public_key";
 
 /// A new version that a carrier is to take or to make.
 pub(super) struct Beginning<'a> {
@@ -99,6 +102,10 @@ impl Vault {
             (None, key) => {
                 credential.versions = credential.versions.with_awaited(version, now);
                 let request_id = intent.request_id();
+                if let Some(key) = &key {
+                    // Once the carrier has made the password it is too late to find that nothing can be sealed for it.
+                    sealed_for(KEY, key, "", &SecretText::new(String::new()))?;
+                }
                 work.seal_for = key.map(|key| SealFor { key, request_id });
             }
             (Some(password), key) => {
@@ -111,8 +118,7 @@ impl Vault {
                     // The carrier may take long, and it must not be in force there with nobody who can get it.
                     let made = Delivery::starting(now, LONGEST_WAIT, require_confirmation, of);
                     let aad = made.aad(&stored.credential.name, version);
-                    let field = "recipient.hpke_public_key";
-                    sealed = Some(sealed_for(field, &key, &aad, password.as_text())?);
+                    sealed = Some(sealed_for(KEY, &key, &aad, password.as_text())?);
                     delivery = Some(made);
                 }
             }
@@ -190,6 +196,19 @@ impl Vault {
             return Err(already_issued(&rotation));
         }
         Ok(Made { credential, secret, rotation: Some(rotation) })
+    }
+
+    /// The credential once its carrier has taken a password that the caller chose.
+    pub(super) async fn taken_there(
+        &self,
+        scope: &AccountScope,
+        name: &RotationName,
+    ) -> Result<Credential, Error> {
+        let made = self.carried_out(scope, name).await?;
+        match made.rotation.filter(|rotation| !rotation.state.is_final()) {
+            Some(_) => Err(Error::UpstreamPending),
+            None => Ok(made.credential),
+        }
     }
 
     /// Issues the password of a rotation in plaintext: to the first who comes for it, and never again.

@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch};
 
+use super::at_carrier::KEY;
 use super::delivery::sealed_for;
 use super::rotations::promoted;
 use super::{ATTEMPTS, Error, Vault, place};
@@ -22,7 +23,6 @@ use crate::crypto::Field;
 use crate::defect::{Defect, planted};
 use crate::name::{ResourceId, Uid};
 use crate::provider::{Kind, Objection, Token};
-use crate::recipient::Recipient;
 use crate::rotation::{Delivery, LEASE, Rotation, State, Unanswered};
 use crate::secret::SecretText;
 use crate::store::{self, Change, Due, StoredCredential, StoredRotation, StoredVersion, Write};
@@ -330,11 +330,10 @@ impl Vault {
             let of = (&seal_for.key, seal_for.request_id);
             let delivery = Delivery::starting(now, rotation.overlap, false, of);
             let aad = delivery.aad(&rotation.name.parent, version);
-            let field = "recipient.hpke_public_key";
-            match self.may_go_to(scope, &recipient).await {
-                Ok(()) => {
-                    delivered = Some(sealed_for(field, &seal_for.key, &aad, password)?);
-                    next.delivery = Some(delivery);
+            let may = self.recipient_of(scope, &recipient).await;
+            match may.and_then(|_| sealed_for(KEY, &seal_for.key, &aad, password)) {
+                Ok(sealed) => {
+                    (delivered, next.delivery) = (Some(sealed), Some(delivery));
                     leaves_to = Some(recipient);
                 }
                 Err(error) => {
@@ -345,11 +344,6 @@ impl Vault {
         }
         let rotation = Some(Box::new(StoredRotation { rotation: next, sealed: delivered }));
         Ok(Change::ReplaceCredential { expect, new: Box::new(new), rotation, leaves_to })
-    }
-
-    /// Whether a recipient may still have what was begun for it.
-    async fn may_go_to(&self, scope: &AccountScope, recipient: &Recipient) -> Result<(), Error> {
-        self.recipient_of(scope, recipient).await.map(drop)
     }
 
     /// The carrier said no: the new version is gone, unless it may be in force there.

@@ -14,7 +14,7 @@ use crate::crypto::Field;
 use crate::name::{Etag, Invalid, ResourceId};
 use crate::rotation::policy::{RotationPolicy, Schedule};
 use crate::secret::Password;
-use crate::store::{Change, StoredCredential, StoredVersion};
+use crate::store::{Change, Done, StoredCredential, StoredVersion};
 use crate::upstream::Effect;
 
 /// What to change. None: leave as it is.
@@ -62,7 +62,10 @@ impl Vault {
         for _ in 0..ATTEMPTS {
             let found = self.find_credential(scope, id).await;
             if let Some(done) = self.done_before(scope, intent).await? {
-                return self.credential_of(scope, &done).await;
+                return match &changes.password {
+                    Some(_) => self.set_before(scope, &done).await,
+                    None => self.credential_of(scope, &done).await,
+                };
             }
             let stored = found?;
             let old = stored.credential.clone();
@@ -194,14 +197,21 @@ impl Vault {
         };
         match self.begin(scope, stored, residence, beginning, intent).await? {
             (Committed::Moved, _) => Ok(None),
-            (Committed::Before(done), _) => self.credential_of(scope, &done).await.map(Some),
-            (Committed::Now, name) => {
-                let made = self.carried_out(scope, &name).await?;
-                match made.rotation.filter(|rotation| !rotation.state.is_final()) {
-                    Some(_) => Err(Error::UpstreamPending),
-                    None => Ok(Some(made.credential)),
-                }
-            }
+            (Committed::Before(done), _) => self.set_before(scope, &done).await.map(Some),
+            (Committed::Now, name) => self.taken_there(scope, &name).await.map(Some),
+        }
+    }
+
+    /// The answer to a retry that brought a password: what its carrier said of it, if it lives at one.
+    async fn set_before(
+        &self,
+        scope: &Scope<UpdateCredential>,
+        done: &Done,
+    ) -> Result<Credential, Error> {
+        let found = self.store.rotation_of_version(scope, done.resource, done.version).await?;
+        match found.filter(|stored| stored.rotation.work.is_some()) {
+            Some(stored) => self.taken_there(scope, &stored.rotation.name).await,
+            None => self.credential_of(scope, done).await,
         }
     }
 }

@@ -372,6 +372,41 @@ async fn a_sealed_password_of_the_carrier_is_there_once_it_is_known() {
 }
 
 #[tokio::test]
+async fn a_key_that_nothing_can_be_sealed_for_is_refused_before_the_carrier_is_asked() {
+    for at in At::ALL {
+        let (vault, acme, credential) = adopted(at).await;
+        let key = Some(Key::HpkePublicKey(vec![0; 32]));
+        let recipient = Some(Recipient { key });
+        let request = RotateCredentialRequest { recipient, ..rotate(&credential.name) };
+        let refused = whole(&acme, request).await;
+        let expected = "InvalidArgument INVALID_FIELD recipient.hpke_public_key";
+        assert_eq!(outcome(&refused), expected, "{at:?}");
+        assert_eq!(Carriers::of(&vault).changes(at), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_of_a_chosen_password_says_what_the_carrier_said() {
+    let (vault, acme, credential) = adopted(At::Vobiz).await;
+    let carriers = Carriers::of(&vault);
+    let set = async |number| {
+        let request = UpdateCredentialRequest {
+            request_id: uuid(number),
+            ..set_password(&credential.name, "Chosen-passw0rd")
+        };
+        outcome(&acme.credentials.clone().update_credential(request).await)
+    };
+    carriers.fail_next(At::Vobiz, Fault::RateLimit(7));
+    assert_eq!(set(1).await, "Unavailable UPSTREAM_PENDING retry 1s");
+    assert_eq!(set(1).await, "Unavailable UPSTREAM_PENDING retry 1s", "it is not there yet");
+    resume(&acme, &only(&acme, &credential.name).await).await.unwrap();
+    assert_eq!(set(1).await, "OK");
+    carriers.fail_next(At::Vobiz, Fault::Status(404));
+    let refused = "FailedPrecondition UPSTREAM_CREDENTIAL_NOT_FOUND";
+    assert_eq!((set(2).await, set(2).await), (refused.to_owned(), refused.to_owned()));
+}
+
+#[tokio::test]
 async fn no_carrier_has_an_overlap_and_each_says_why() {
     for at in At::ALL {
         let (vault, acme, credential) = adopted(at).await;
