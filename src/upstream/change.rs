@@ -80,6 +80,18 @@ impl<T> From<Result<T, Undone>> for Effect<T> {
     }
 }
 
+impl<T> Effect<T> {
+    /// The same with another answer.
+    pub fn map<U>(self, answer: impl FnOnce(T) -> U) -> Effect<U> {
+        match self {
+            Self::Done(done) => Effect::Done(answer(done)),
+            Self::Refused(objection) => Effect::Refused(objection),
+            Self::NotDone(outage) => Effect::NotDone(outage),
+            Self::Unknown(outage) => Effect::Unknown(outage),
+        }
+    }
+}
+
 /// A credential as its carrier has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {

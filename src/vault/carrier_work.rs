@@ -107,7 +107,7 @@ impl Vault {
             let until = now.saturating_add(ahead).unwrap_or(now);
             let due = match self.store.due(&worker, Due::Work, until, PAGE).await {
                 Ok(due) => {
-                    ahead = if due.len() < PAGE { SignedDuration::ZERO } else { ahead };
+                    ahead = SignedDuration::ZERO;
                     due
                 }
                 Err(error) => {
@@ -123,8 +123,10 @@ impl Vault {
                 let scope = worker.performance(account);
                 under_way.push(async move {
                     if let Err(error) = self.perform(&scope, &key.1).await {
-                        // It is taken on again when its time is over.
                         tracing::warn!(rotation = %key.1, reason = error.reason(), "carry a rotation out");
+                        // A store that fails at once is not asked again at once.
+                        let now = self.clock.now();
+                        self.clock.wait_until(now.saturating_add(TICK).unwrap_or(now)).await;
                     }
                     key
                 });
@@ -147,12 +149,7 @@ impl Vault {
         let _in_hand = self.work.in_hand();
         let Some((asking, call)) = self.take_on(scope, id).await? else { return Ok(()) };
         // A process that was suspended meanwhile may find that another has made the call since.
-        if asking
-            .work
-            .as_ref()
-            .and_then(|work| work.lease_end)
-            .is_some_and(|end| end <= self.clock.now())
-        {
+        if asking.work_time().is_none_or(|end| end <= self.clock.now()) {
             return Ok(());
         }
         let ended = match call {
@@ -221,19 +218,9 @@ impl Vault {
         let made = match password {
             Some(password) => {
                 let set = credentials.set_password(&token, &residence.at, &password).await;
-                match set {
-                    Effect::Done(()) => Effect::Done(None),
-                    Effect::Refused(objection) => Effect::Refused(objection),
-                    Effect::NotDone(outage) => Effect::NotDone(outage),
-                    Effect::Unknown(outage) => Effect::Unknown(outage),
-                }
+                set.map(|()| None)
             }
-            None => match credentials.make_password(&token, &residence.at).await {
-                Effect::Done(password) => Effect::Done(Some(password)),
-                Effect::Refused(objection) => Effect::Refused(objection),
-                Effect::NotDone(outage) => Effect::NotDone(outage),
-                Effect::Unknown(outage) => Effect::Unknown(outage),
-            },
+            None => credentials.make_password(&token, &residence.at).await.map(Some),
         };
         match made {
             Effect::Done(password) => Ended::Applied(password),
