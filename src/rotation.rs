@@ -251,7 +251,8 @@ impl Rotation {
     /// When the vault must look at it by itself, but for its work at a carrier.
     pub fn due_time(&self) -> Option<Timestamp> {
         if let Some(delivery) = &self.delivery {
-            return Some(delivery.expire_time);
+            // What a carrier may be about to take must not be gone by then.
+            return self.work_time().is_none().then_some(delivery.expire_time);
         }
         let waits = self.state == State::Holding;
         waits.then(|| self.create_time.saturating_add(LONGEST_WAIT).unwrap_or(Timestamp::MAX))

@@ -19,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use crate::access::LocalOperator;
 use crate::clock::{Clock, SystemClock};
@@ -243,7 +244,7 @@ pub async fn serve(
     let ender = Arc::clone(&vault);
     beside.spawn(async move { ender.run_rotations().await });
     let performer = Arc::clone(&vault);
-    beside.spawn(async move { performer.run_carrier_work().await });
+    let mut performing = tokio::spawn(async move { performer.run_carrier_work().await });
     let counter = Arc::clone(&vault);
     beside.spawn(async move { counter.run_use_counts().await });
     let has_room = vault.has_room();
@@ -254,14 +255,22 @@ pub async fn serve(
     connections.accept_until(&listener, stop.next()).await;
 
     tracing::info!("stopping: finishing the calls in progress");
+    vault.finish_carrier_work();
     beside.shutdown().await;
     health.set_serving(false).await;
+    let deadline = Instant::now() + DRAIN;
     if let Some(schedule) = schedule {
         // A verification that is cut off has changed nothing.
         schedule.abort();
     }
     drop(listener);
     connections.drain(DRAIN, stop.next()).await;
+    // Calls that change something at a carrier go on beside the drain. What is cut off is taken on again after the start.
+    tokio::select! {
+        _ = timeout_at(deadline, &mut performing) => {}
+        () = stop.next() => {}
+    }
+    performing.abort();
     if tokio::time::timeout(CLOSE, vault.close()).await.is_err() {
         tracing::error!("the store did not close in time; the next start recovers from its log");
     }

@@ -69,7 +69,7 @@ fn code(error: &Error) -> (Code, Option<Duration>) {
         Error::UpstreamError
         | Error::UpstreamTimeout
         | Error::UpstreamUnreachable
-        | Error::UpstreamUnsure { .. }
+        | Error::UpstreamUnsure
         | Error::UpstreamPending
         | Error::StorageUnavailable(_) => (Code::Unavailable, soon),
         Error::UpstreamTls

@@ -160,17 +160,25 @@ impl Rotation {
         let mut next = self.with_step(Outcome::Refused, reason, now);
         let Some(work) = &mut next.work else { return next };
         work.objection = Some(objection);
-        if work.unsure {
-            return next.paused(now, true);
+        // A password that the carrier does not take was not taken before either.
+        if work.unsure && objection != Objection::Password {
+            return next.paused(now, true, SignedDuration::ZERO);
         }
+        work.unsure = false;
         work.end_call();
         let next = Self { delivery: None, ..next };
         next.moved(State::Cancelled, now)
     }
 
-    /// After a call that did not do it.
+    /// After a call that did not do it. The carrier may want to be left alone for a while.
     #[must_use]
-    pub fn unanswered(&self, how: Unanswered, reason: &str, now: Timestamp) -> Self {
+    pub fn unanswered(
+        &self,
+        how: Unanswered,
+        reason: &str,
+        rest: Option<SignedDuration>,
+        now: Timestamp,
+    ) -> Self {
         let outcome = match how {
             Unanswered::NotDone => Outcome::NotDone,
             Unanswered::Unknown => Outcome::Unknown,
@@ -179,7 +187,7 @@ impl Rotation {
         if let Some(work) = &mut next.work {
             work.unsure |= how == Unanswered::Unknown;
         }
-        next.paused(now, false)
+        next.paused(now, false, rest.unwrap_or_default())
     }
 
     /// With its next call at once.
@@ -193,19 +201,22 @@ impl Rotation {
     }
 
     /// With a pause before its next call.
-    fn paused(mut self, now: Timestamp, refused: bool) -> Self {
-        let pause = self.pause();
+    fn paused(mut self, now: Timestamp, refused: bool, least: SignedDuration) -> Self {
+        let pause = self.pause().max(least.min(LONGEST_PAUSE));
         let Some(work) = &mut self.work else { return self };
         work.end_call();
         work.next_time = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
         let began = work.first_time.unwrap_or(now);
         let long = now.duration_since(began) >= PATIENCE;
-        if self.state == State::NeedsAttention || !(refused || long) {
+        if self.state != State::NeedsAttention && !(refused || long) {
             return self.moved_on(now);
         }
+        // What is to be seen to changes with what is known.
         let message = self.advice(refused);
-        let step = Step::new(StepKind::Wait, now, message);
-        self.steps.push(step);
+        let told = self.steps.iter().rev().find(|step| step.kind == StepKind::Wait);
+        if told.is_none_or(|told| told.message != message) {
+            self.steps.push(Step::new(StepKind::Wait, now, message));
+        }
         self.moved(State::NeedsAttention, now)
     }
 
@@ -254,7 +265,9 @@ impl Rotation {
         let reason = reason.to_owned();
         next.steps.push(Step { outcome, reason, ..Step::new(StepKind::Apply, now, "") });
         if next.steps.len() > MOST_STEPS {
-            next.steps.remove(FIRST_STEPS);
+            let is_call = |step: &Step| step.kind == StepKind::Apply;
+            let oldest = next.steps.iter().skip(FIRST_STEPS).position(is_call);
+            next.steps.remove(FIRST_STEPS + oldest.unwrap_or_default());
         }
         next
     }

@@ -292,7 +292,12 @@ impl Store for SqliteStore {
         until: Timestamp,
         limit: usize,
     ) -> Result<Vec<(Account, ResourceId)>, Error> {
-        self.scans.run(None, move |connection| rotations::due(connection, what, until, limit)).await
+        let due = move |connection: &Connection| rotations::due(connection, what, until, limit);
+        match what {
+            // Whoever asks has calls under way, and does not wait behind lists.
+            Due::Work => self.read(due),
+            Due::Retirement | Due::Expiry => self.scans.run(None, due).await,
+        }
     }
 
     async fn scheduled(

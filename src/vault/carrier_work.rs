@@ -5,7 +5,7 @@
 //! behind is taken on again once its time is over.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -23,10 +23,10 @@ use crate::crypto::Field;
 use crate::defect::{Defect, planted};
 use crate::name::{ResourceId, Uid};
 use crate::provider::{Kind, Objection, Token};
-use crate::rotation::{Delivery, LEASE, Rotation, State, Unanswered};
+use crate::rotation::{Delivery, INTERRUPTED, LEASE, LONGEST_WAIT, Rotation, State, Unanswered};
 use crate::secret::SecretText;
 use crate::store::{self, Change, Due, StoredCredential, StoredRotation, StoredVersion, Write};
-use crate::upstream::Effect;
+use crate::upstream::{Effect, Outage};
 
 /// How many rotations are under way at once: as many calls as one carrier is sent.
 const AT_ONCE: usize = 16;
@@ -44,6 +44,8 @@ pub(super) struct CarrierWork {
     begun: Notify,
     moved: watch::Sender<()>,
     under_way: AtomicUsize,
+    /// Nothing more is taken on.
+    stopping: AtomicBool,
 }
 
 /// A rotation that this process has in hand.
@@ -58,7 +60,8 @@ impl Drop for InHand<'_> {
 impl CarrierWork {
     pub(super) fn new(holder: Uid) -> Self {
         let (begun, moved) = (Notify::default(), watch::Sender::default());
-        Self { holder, begun, moved, under_way: AtomicUsize::default() }
+        let (under_way, stopping) = (AtomicUsize::default(), AtomicBool::default());
+        Self { holder, begun, moved, under_way, stopping }
     }
 
     fn in_hand(&self) -> InHand<'_> {
@@ -91,11 +94,13 @@ enum Ended {
     /// The password is in force there; it is this one if the carrier chose it.
     Applied(Option<SecretText>),
     Objected(Objection),
-    Unanswered(Unanswered, &'static str),
+    /// Why; and how long it wants to be left alone.
+    Unanswered(Unanswered, &'static str, Option<SignedDuration>),
 }
 
 impl Vault {
-    /// Carries rotations out at their carriers, for as long as it is polled.
+    /// Carries rotations out at their carriers, until [`Self::finish_carrier_work`] and the end of what is under way. An
+    /// answer that is not waited for may be the only place where a password is.
     pub async fn run_carrier_work(&self) {
         let worker = Worker::rotations();
         let mut under_way = FuturesUnordered::new();
@@ -105,6 +110,10 @@ impl Vault {
         loop {
             let now = self.clock.now();
             let until = now.saturating_add(ahead).unwrap_or(now);
+            let stopping = self.work.stopping.load(Ordering::SeqCst);
+            if stopping && taken.is_empty() {
+                return;
+            }
             let due = match self.store.due(&worker, Due::Work, until, PAGE).await {
                 Ok(due) => {
                     ahead = SignedDuration::ZERO;
@@ -117,7 +126,7 @@ impl Vault {
             };
             for (account, id) in due {
                 let key = (account.uid, id);
-                if taken.len() >= AT_ONCE || !taken.insert(key.clone()) {
+                if stopping || taken.len() >= AT_ONCE || !taken.insert(key.clone()) {
                     continue;
                 }
                 let scope = worker.performance(account);
@@ -139,6 +148,12 @@ impl Vault {
         }
     }
 
+    /// Takes no more rotations on.
+    pub fn finish_carrier_work(&self) {
+        self.work.stopping.store(true, Ordering::SeqCst);
+        self.work.begin();
+    }
+
     /// How many rotations this process has in hand right now.
     pub fn carrier_work_under_way(&self) -> usize {
         self.work.under_way.load(Ordering::SeqCst)
@@ -148,15 +163,26 @@ impl Vault {
     async fn perform(&self, scope: &AccountScope, id: &ResourceId) -> Result<(), Error> {
         let _in_hand = self.work.in_hand();
         let Some((asking, call)) = self.take_on(scope, id).await? else { return Ok(()) };
-        // A process that was suspended meanwhile may find that another has made the call since.
-        if asking.work_time().is_none_or(|end| end <= self.clock.now()) {
-            return Ok(());
-        }
+        let lease_end = asking.work_time().unwrap_or(Timestamp::MAX);
         let ended = match call {
+            // A process that was suspended meanwhile may find that another has made the call since.
+            _ if lease_end <= self.clock.now() => {
+                Ended::Unanswered(Unanswered::NotDone, INTERRUPTED, None)
+            }
             Ok(call) => self.make(call).await,
-            Err(error) => Ended::Unanswered(Unanswered::NotDone, error.reason()),
+            Err(error) => Ended::Unanswered(Unanswered::NotDone, error.reason(), None),
         };
-        let recorded = self.record(scope, &asking, ended).await;
+        // The answer may be the only place where a password is: it is not given up before somebody else asks again.
+        let recorded = loop {
+            match self.record(scope, &asking, &ended).await {
+                Err(error) if self.clock.now() < lease_end => {
+                    tracing::warn!(rotation = %id, reason = error.reason(), "store what a carrier said");
+                    let now = self.clock.now();
+                    self.clock.wait_until(now.saturating_add(TICK).unwrap_or(now)).await;
+                }
+                recorded => break recorded,
+            }
+        };
         self.work.moved.send_replace(());
         recorded
     }
@@ -210,7 +236,7 @@ impl Vault {
         let Call { kind, token, residence, password } = call;
         let upstream = match self.upstream_of(&kind) {
             Ok(upstream) => upstream,
-            Err(error) => return Ended::Unanswered(Unanswered::NotDone, error.reason()),
+            Err(error) => return Ended::Unanswered(Unanswered::NotDone, error.reason(), None),
         };
         let Some(credentials) = upstream.credentials() else {
             return Ended::Objected(Objection::Other);
@@ -225,12 +251,8 @@ impl Vault {
         match made {
             Effect::Done(password) => Ended::Applied(password),
             Effect::Refused(objection) => Ended::Objected(objection),
-            Effect::NotDone(outage) => {
-                Ended::Unanswered(Unanswered::NotDone, Error::from(outage).reason())
-            }
-            Effect::Unknown(outage) => {
-                Ended::Unanswered(Unanswered::Unknown, Error::from(outage).reason())
-            }
+            Effect::NotDone(outage) => unanswered(Unanswered::NotDone, outage),
+            Effect::Unknown(outage) => unanswered(Unanswered::Unknown, outage),
         }
     }
 
@@ -239,9 +261,9 @@ impl Vault {
         &self,
         scope: &AccountScope,
         asked: &Rotation,
-        ended: Ended,
+        ended: &Ended,
     ) -> Result<(), Error> {
-        for _ in 0..ATTEMPTS {
+        for attempt_to_store in 0..ATTEMPTS {
             let Some(stored) = self.store.rotation(scope, &asked.name.id).await? else {
                 return Ok(());
             };
@@ -249,12 +271,16 @@ impl Vault {
             if attempt(&stored.rotation) != attempt(asked) && !planted(Defect::JournalLate) {
                 return Ok(());
             }
-            let write = match &ended {
-                Ended::Applied(password) => self.applied(scope, stored, password.as_ref()).await?,
+            let write = match ended {
+                Ended::Applied(password) => {
+                    // A password must be kept, even if it may not leave any more.
+                    let leaves = attempt_to_store < ATTEMPTS / 2;
+                    self.applied(scope, stored, (password.as_ref(), leaves)).await?
+                }
                 Ended::Objected(objection) => self.objected(scope, stored, *objection).await?,
-                Ended::Unanswered(how, reason) => {
+                Ended::Unanswered(how, reason, rest) => {
                     let StoredRotation { rotation, sealed } = stored;
-                    let next = rotation.unanswered(*how, reason, self.clock.now());
+                    let next = rotation.unanswered(*how, reason, *rest, self.clock.now());
                     Some(self.gone_on(scope, &rotation, StoredRotation { rotation: next, sealed }))
                 }
             };
@@ -273,7 +299,7 @@ impl Vault {
         &self,
         scope: &AccountScope,
         stored: StoredRotation,
-        password: Option<&SecretText>,
+        (password, leaves): (Option<&SecretText>, bool),
     ) -> Result<Option<Write>, Error> {
         let StoredRotation { rotation, sealed } = stored;
         let Some(credential) = self.rotated(scope, &rotation).await? else { return Ok(None) };
@@ -286,7 +312,8 @@ impl Vault {
                 change.map(|change| with_sealed(change, sealed))
             }
             Some(password) => {
-                let made = self.made_there(scope, credential, rotation, password, now).await?;
+                let of = (password, leaves);
+                let made = self.made_there(scope, credential, rotation, of, now).await?;
                 Some(made)
             }
         };
@@ -299,7 +326,7 @@ impl Vault {
         scope: &AccountScope,
         mut stored: StoredCredential,
         rotation: Rotation,
-        password: &SecretText,
+        (password, leaves): (&SecretText, bool),
         now: Timestamp,
     ) -> Result<Change, Error> {
         let (expect, version) = (stored.credential.revision, rotation.version);
@@ -313,9 +340,10 @@ impl Vault {
         };
         let mut next = rotation.applied(now);
         let (mut delivered, mut leaves_to) = (None, None);
-        if let Some((recipient, seal_for)) = recipient.zip(seal_for) {
+        if let Some((recipient, seal_for)) = recipient.zip(seal_for).filter(|_| leaves) {
             let of = (&seal_for.key, seal_for.request_id);
-            let delivery = Delivery::starting(now, rotation.overlap, false, of);
+            // Whoever began it may come late: the carrier may have taken long.
+            let delivery = Delivery::starting(now, LONGEST_WAIT, false, of);
             let aad = delivery.aad(&rotation.name.parent, version);
             let may = self.recipient_of(scope, &recipient).await;
             match may.and_then(|_| sealed_for(KEY, &seal_for.key, &aad, password)) {
@@ -395,6 +423,14 @@ impl Vault {
             ..self.entry(scope.actor(), scope.method(), &rotation.name.to_string())
         }
     }
+}
+
+fn unanswered(how: Unanswered, outage: Outage) -> Ended {
+    let rest = match outage {
+        Outage::RateLimited(rest) | Outage::CircuitOpen(rest) => rest.try_into().ok(),
+        _ => None,
+    };
+    Ended::Unanswered(how, Error::from(outage).reason(), rest)
 }
 
 fn with_sealed(change: Change, sealed: Option<crate::crypto::delivery::Delivered>) -> Change {

@@ -161,7 +161,7 @@ pub enum Error {
     #[error(
         "the carrier did not say whether it did it; nothing was changed here: send the same request again until it answers"
     )]
-    UpstreamUnsure { reason: &'static str },
+    UpstreamUnsure,
     /// The change goes on.
     #[error(
         "the carrier has not taken the password yet; the vault goes on asking by itself: ListRotations says how far it is"
@@ -234,7 +234,7 @@ impl Error {
             Self::UpstreamRejectedPassword => "UPSTREAM_REJECTED_PASSWORD",
             Self::UpstreamNotAllowed => "UPSTREAM_NOT_ALLOWED",
             Self::UpstreamRefused => "UPSTREAM_REFUSED",
-            Self::UpstreamUnsure { reason } => reason,
+            Self::UpstreamUnsure => "UPSTREAM_UNSURE",
             Self::UpstreamPending => "UPSTREAM_PENDING",
             Self::ProviderInUse => "PROVIDER_IN_USE",
             Self::RateLimited { .. } | Self::DigestLimited { .. } | Self::UpstreamAtCapacity => {

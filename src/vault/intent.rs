@@ -12,6 +12,7 @@ use crate::crypto;
 use crate::defect::{Defect, planted};
 use crate::name::{ResourceId, Uid};
 use crate::provider::Provider;
+use crate::rotation::LONGEST_WAIT;
 use crate::store::{self, Change, Done, OnceKey, Write};
 
 /// How long a request id is remembered.
@@ -155,7 +156,10 @@ fn remembered_until(now: Timestamp, change: &Change) -> Timestamp {
         _ => None,
     };
     let delivery = rotation.and_then(|stored| stored.rotation.delivery.as_ref());
-    let until = now.saturating_add(REMEMBERED).unwrap_or(now);
+    // At a carrier it may take long, and its password goes to this request alone.
+    let is_at_carrier = rotation.is_some_and(|stored| stored.rotation.work.is_some());
+    let remembered = if is_at_carrier { LONGEST_WAIT } else { REMEMBERED };
+    let until = now.saturating_add(remembered).unwrap_or(now);
     delivery.map_or(until, |delivery| until.max(delivery.expire_time))
 }
 

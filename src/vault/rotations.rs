@@ -117,6 +117,11 @@ impl Vault {
             if rotation.state == State::Cancelled {
                 return Err(Error::InvalidState("the rotation is cancelled: rotate again"));
             }
+            if rotation.work.as_ref().is_some_and(|work| work.seal_for.is_some()) {
+                return Err(Error::InvalidState(
+                    "the carrier has not made the new password yet, so nothing can have arrived",
+                ));
+            }
             let waits = rotation.awaits_confirmation();
             if !waits && rotation.confirm_time.is_some() {
                 return Ok(rotation);

@@ -79,9 +79,7 @@ impl Vault {
             }
             let mut new = changes.apply(&old, self.clock.now());
             if let Some(residence) = &old.residence
-                && self
-                    .change_there(scope, residence, (&old, &new), changes.password.is_some())
-                    .await?
+                && self.change_there(scope, residence, (&old, &new), &changes).await?
                     == Chooser::Vault
                 && let Some(password) = &changes.password
             {
@@ -145,7 +143,7 @@ impl Vault {
         scope: &Scope<UpdateCredential>,
         residence: &Residence,
         (old, new): (&Credential, &Credential),
-        with_password: bool,
+        changes: &CredentialChanges,
     ) -> Result<Chooser, Error> {
         const ALONE: Invalid = Invalid(
             "must come alone, where the credential lives at a carrier: each is a change of its own there",
@@ -157,24 +155,24 @@ impl Vault {
         let upstream = self.upstream_of(&stored.provider.kind)?;
         let unknown = || Error::Internal("a carrier without credentials".into());
         let credentials = upstream.credentials().ok_or_else(unknown)?;
-        let enabled = (old.enabled != new.enabled).then_some(new.enabled);
-        let described = old.description != new.description;
-        let description = described.then_some(new.description.as_str());
+        // Sent even if it is so here: an answer that was lost may have left it otherwise there.
+        let (enabled, description) = (changes.enabled, changes.description.as_ref());
+        let with_password = changes.password.is_some();
         if with_password && credentials.chooser() == Chooser::Vault && (old != new) {
             return Err(Error::field("password", ALONE));
         }
         if !credentials.is_configurable() {
-            return enabled.map_or_else(|| Ok(credentials.chooser()), |_| Err(FIXED));
+            let differs = old.enabled != new.enabled;
+            return if differs { Err(FIXED) } else { Ok(credentials.chooser()) };
         }
-        if enabled.is_some() || described {
+        if enabled.is_some() || description.is_some() {
+            let description = description.map(Description::as_str);
             let token = self.token_of(scope, &stored)?;
             match credentials.configure(&token, &residence.at, enabled, description).await {
                 Effect::Done(()) => {}
                 Effect::Refused(objection) => return Err(objection.into()),
                 Effect::NotDone(outage) => return Err(outage.into()),
-                Effect::Unknown(outage) => {
-                    return Err(Error::UpstreamUnsure { reason: Error::from(outage).reason() });
-                }
+                Effect::Unknown(_) => return Err(Error::UpstreamUnsure),
             }
         }
         Ok(credentials.chooser())

@@ -530,7 +530,7 @@ async fn what_the_carrier_can_is_changed_there_first() {
             carriers.fail_next(at, Fault::CloseAfterEffect);
             let on = Credential { enabled: Some(true), ..Default::default() };
             let unsure = change(&acme, update(name, on.clone(), &["enabled"])).await;
-            assert_eq!(outcome(&unsure), "Unavailable UPSTREAM_UNREACHABLE retry 1s");
+            assert_eq!(outcome(&unsure), "Unavailable UPSTREAM_UNSURE retry 1s");
             change(&acme, update(name, on, &["enabled"])).await.unwrap();
             assert!(carriers.accepts(at, "phone", FIRST));
         } else {

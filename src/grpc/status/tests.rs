@@ -120,12 +120,7 @@ fn errors_of_changes() -> Vec<(Error, Code, &'static str, bool)> {
         ),
         (Error::UpstreamNotAllowed, Code::FailedPrecondition, "UPSTREAM_NOT_ALLOWED", false),
         (Error::UpstreamRefused, Code::FailedPrecondition, "UPSTREAM_REFUSED", false),
-        (
-            Error::UpstreamUnsure { reason: "UPSTREAM_TIMEOUT" },
-            Code::Unavailable,
-            "UPSTREAM_TIMEOUT",
-            true,
-        ),
+        (Error::UpstreamUnsure, Code::Unavailable, "UPSTREAM_UNSURE", true),
         (Error::UpstreamPending, Code::Unavailable, "UPSTREAM_PENDING", true),
         (Error::ProviderInUse, Code::FailedPrecondition, "PROVIDER_IN_USE", false),
     ]
@@ -178,7 +173,7 @@ fn number(error: &Error) -> usize {
         Error::UpstreamRejectedPassword => 41,
         Error::UpstreamNotAllowed => 42,
         Error::UpstreamRefused => 43,
-        Error::UpstreamUnsure { .. } => 44,
+        Error::UpstreamUnsure => 44,
         Error::UpstreamPending => 45,
         Error::ProviderInUse => 46,
     }

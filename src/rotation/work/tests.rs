@@ -73,7 +73,7 @@ fn a_no_ends_it_only_if_surely_nothing_was_done() {
     assert_eq!(refused.work.as_ref().unwrap().objection, Some(no));
     assert_eq!(refused.work_time(), None);
 
-    let lost = asking.unanswered(Unanswered::Unknown, "UPSTREAM_TIMEOUT", at(1));
+    let lost = asking.unanswered(Unanswered::Unknown, "UPSTREAM_TIMEOUT", None, at(1));
     let asking = lost.asking(MINE, at(10)).unwrap();
     let refused = asking.objected(no, "UPSTREAM_REJECTED_TOKEN", at(11));
     assert_eq!(refused.state, State::NeedsAttention);
@@ -84,12 +84,31 @@ fn a_no_ends_it_only_if_surely_nothing_was_done() {
 }
 
 #[test]
+fn a_password_that_the_carrier_never_takes_ends_it_though_an_answer_was_lost() {
+    let asking = begun(Chooser::Vault, false).asking(MINE, at(0)).unwrap();
+    let lost = asking.unanswered(Unanswered::Unknown, "UPSTREAM_ERROR", None, at(1));
+    let asking = lost.asking(MINE, at(10)).unwrap();
+    let refused = asking.objected(Objection::Password, "UPSTREAM_REJECTED_PASSWORD", at(11));
+    assert_eq!((refused.state, unsure(&refused)), (State::Cancelled, false));
+}
+
+#[test]
+fn a_carrier_that_wants_to_be_left_alone_is() {
+    let asking = begun(Chooser::Vault, false).asking(MINE, at(0)).unwrap();
+    let rest = |seconds| Some(SignedDuration::from_secs(seconds));
+    let limited =
+        |rest| asking.unanswered(Unanswered::NotDone, "UPSTREAM_RATE_LIMITED", rest, at(0));
+    assert_eq!(limited(rest(60)).work_time(), Some(at(60)));
+    assert_eq!(limited(rest(99_999)).work_time(), Some(at(300)), "not for ever");
+}
+
+#[test]
 fn pauses_double_to_five_minutes_and_a_person_is_told_once_after_fifteen() {
     let mut rotation = begun(Chooser::Carrier, false);
     let (mut now, mut pauses) = (at(0), Vec::new());
     for _ in 0..40 {
         rotation = rotation.asking(MINE, now).unwrap();
-        rotation = rotation.unanswered(Unanswered::NotDone, "UPSTREAM_UNREACHABLE", now);
+        rotation = rotation.unanswered(Unanswered::NotDone, "UPSTREAM_UNREACHABLE", None, now);
         let next = rotation.work_time().unwrap();
         pauses.push(next.duration_since(now).as_secs_f64());
         let long = now.duration_since(at(0)) >= PATIENCE;
@@ -145,13 +164,13 @@ proptest! {
                 Happens::Done => asking.applied(now),
                 Happens::DoneAndLost => {
                     changed = true;
-                    asking.unanswered(Unanswered::Unknown, "UPSTREAM_TIMEOUT", now)
+                    asking.unanswered(Unanswered::Unknown, "UPSTREAM_TIMEOUT", None, now)
                 }
                 Happens::LostBefore => {
-                    asking.unanswered(Unanswered::Unknown, "UPSTREAM_TIMEOUT", now)
+                    asking.unanswered(Unanswered::Unknown, "UPSTREAM_TIMEOUT", None, now)
                 }
                 Happens::NotSent => {
-                    asking.unanswered(Unanswered::NotDone, "UPSTREAM_UNREACHABLE", now)
+                    asking.unanswered(Unanswered::NotDone, "UPSTREAM_UNREACHABLE", None, now)
                 }
                 Happens::Refused => {
                     asking.objected(Objection::NotFound, "UPSTREAM_CREDENTIAL_NOT_FOUND", now)
@@ -165,7 +184,7 @@ proptest! {
             prop_assert!(!(given_up && changed), "given up, though the carrier has it");
             let may_be_cancelled = rotation.work.as_ref().is_some_and(Work::has_done_nothing);
             prop_assert!(!(may_be_cancelled && changed && !rotation.state.is_final()));
-            prop_assert!(rotation.steps.len() <= MOST_STEPS + 1);
+            prop_assert!(rotation.steps.len() <= MOST_STEPS + 2);
         }
         if !rotation.state.is_final() {
             let due = rotation.work_time();

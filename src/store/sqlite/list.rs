@@ -44,7 +44,7 @@ fn page(
             return Ok(None);
         }
         let credential = credential_row(row, account)?;
-        let schedule = row.get_ref(14)?.as_str_or_null()?.map_or(0, |it| it.len() + ON_THE_WIRE);
+        let schedule = row.get_ref(17)?.as_str_or_null()?.map_or(0, |it| it.len() + ON_THE_WIRE);
         let size = text_size(row, &[0, 2, 3, 5, 6])? + 16 * credential.labels.as_map().len();
         let size = size + schedule;
         Ok(Some((credential, size)))

@@ -32,6 +32,8 @@ enum Cut {
     CrashBeforeTheCommit,
     /// The same, and then the carrier refuses the vault's token for a while.
     CrashThenRefused,
+    /// It is stopped in order, with a call under way.
+    Stop,
     /// The call never arrives.
     CallLost,
     /// The carrier does it, and its answer is lost.
@@ -39,11 +41,12 @@ enum Cut {
 }
 
 impl Cut {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::CrashBeforeTheCall,
         Self::CrashBeforeTheAnswer,
         Self::CrashBeforeTheCommit,
         Self::CrashThenRefused,
+        Self::Stop,
         Self::CallLost,
         Self::AnswerLost,
     ];
@@ -52,7 +55,7 @@ impl Cut {
         match self {
             Self::CrashBeforeTheCall => Fault::Hang,
             Self::CrashBeforeTheAnswer | Self::CrashThenRefused => Fault::HangAfterEffect,
-            Self::CrashBeforeTheCommit => Fault::Hold,
+            Self::CrashBeforeTheCommit | Self::Stop => Fault::Hold,
             Self::CallLost => Fault::CloseBeforeAnswer,
             Self::AnswerLost => Fault::CloseAfterEffect,
         }
@@ -120,6 +123,7 @@ async fn cut_off(at: At, cut: Cut, more: &[(&str, &str)]) -> String {
     carriers.fail_next(at, cut.fault());
     let calls = carriers.calls(at);
     let request = retried(&credential.name, 1);
+    let mut answered = None;
     if cut.crashes() {
         let (caller, request) = (clients.clone(), request.clone());
         let call = tokio::spawn(async move { whole(&caller, request).await });
@@ -132,8 +136,20 @@ async fn cut_off(at: At, cut: Cut, more: &[(&str, &str)]) -> String {
         } else if matches!(cut, Cut::CrashBeforeTheAnswer | Cut::CrashThenRefused) {
             carriers.changed(at).await;
         }
-        process.kill();
-        assert!(call.await.unwrap().is_err(), "the caller has no answer");
+        if cut == Cut::Stop {
+            process.ask_to_stop();
+            carriers.release(at);
+            process.end();
+            let answer = call.await.unwrap().unwrap();
+            answered = answer.issued.map(|issued| issued.password);
+            assert!(
+                answered.is_some(),
+                "{at:?}: a stop waits for the carrier, and its caller for both"
+            );
+        } else {
+            process.kill();
+            assert!(call.await.unwrap().is_err(), "the caller has no answer");
+        }
         if cut == Cut::CrashThenRefused {
             carriers.set_fault(at, Some(Fault::Status(401)));
         }
@@ -156,8 +172,10 @@ async fn cut_off(at: At, cut: Cut, more: &[(&str, &str)]) -> String {
     }
     let rotation = ended(&clients, &name).await;
     assert_eq!(rotation.state(), RotationState::Succeeded, "{at:?} {cut:?}: {rotation:?}");
-    let answer = whole(&clients, request.clone()).await.unwrap();
-    let password = answer.issued.unwrap().password;
+    let password = match answered {
+        Some(password) => password,
+        None => whole(&clients, request.clone()).await.unwrap().issued.unwrap().password,
+    };
     assert!(carriers.accepts(at, "phone", &password), "{at:?} {cut:?}: the carrier has another");
     assert!(
         check_in(&clients, "dev", "phone", &password).await.valid,
