@@ -3,6 +3,8 @@
 //! The commands are not changed. What the environment gives them are ports that are free, a home of their own, and
 //! the binary of these tests. What differs in each run (times, ids, passwords, hashes) is compared by its form.
 
+mod steps;
+
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
@@ -10,32 +12,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::process::credvault;
+use steps::{Step, blocks, steps};
 
-/// A command as it is typed, and what it says.
-#[derive(Debug)]
-struct Step {
-    command: String,
-    says: String,
-}
-
-/// The steps of the one transcript of a text: commands behind `$`, their further lines behind `>`.
-fn steps(text: &str) -> Vec<Step> {
-    let mut fences = text.split("\n```console\n").skip(1);
-    let transcript = fences.next().unwrap().split("\n```").next().unwrap();
-    assert!(fences.next().is_none(), "there is one transcript");
-    let mut steps: Vec<Step> = Vec::new();
-    for line in transcript.lines() {
-        if let Some(command) = line.strip_prefix("$ ") {
-            steps.push(Step { command: command.to_owned(), says: String::new() });
-            continue;
-        }
-        let step = steps.last_mut().unwrap();
-        match line.strip_prefix("> ") {
-            Some(more) if step.says.is_empty() => step.command.extend(["\n", more]),
-            _ => step.says.extend([line, "\n"]),
-        }
-    }
-    steps
+/// The steps of the one transcript of the text.
+fn transcript(text: &str) -> Vec<Step> {
+    let found = blocks(text, "console");
+    assert_eq!(found.len(), 1, "there is one transcript");
+    steps(found[0])
 }
 
 /// What is the same in each run.
@@ -157,7 +140,7 @@ fn play(text: &str) -> Result<(), String> {
     std::os::unix::fs::symlink(credvault([""; 0]).get_program(), binary).unwrap();
     let mut servers = Vec::new();
     let mut places = None;
-    for Step { command, says } in steps(text) {
+    for Step { command, says } in transcript(text) {
         let said = match command.strip_suffix(" &") {
             Some(command) => {
                 let (server, at) = start(dir.path(), command);
