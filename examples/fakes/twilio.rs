@@ -225,6 +225,7 @@ impl From<u16> for Refused {
 impl Carrier for Twilio {
     const NAME: &'static str = "Twilio";
     const CHANGES: &'static str = r#"  {"add_account": {"sid": "AC…", "token": "…"}}
+  {"set_token":   {"sid": "AC…", "token": "…"}}                                      the old one is dead
   {"add_token":   {"sid": "AC…", "token": "…", "region": "ie1"}}                     without: us1
   {"add_api_key": {"account_sid": "AC…", "sid": "SK…", "secret": "…"}}
   {"set_status":  {"sid": "AC…", "status": "suspended"}}                             active, closed
@@ -301,6 +302,7 @@ impl Carrier for Twilio {
                 let account = Account::new(&sid, &token);
                 self.accounts.insert(sid, account);
             }
+            Change::SetToken { sid, token } => self.account(&sid)?.set_token(&sid, &token),
             Change::AddToken { sid, token, region } => {
                 let region = region.as_deref().unwrap_or(US1);
                 self.account(&sid)?.add_token(region, &sid, &token);
@@ -324,6 +326,7 @@ impl Carrier for Twilio {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Change {
     AddAccount { sid: String, token: String },
+    SetToken { sid: String, token: String },
     AddToken { sid: String, token: String, region: Option<String> },
     AddApiKey { account_sid: String, sid: String, secret: String },
     SetStatus { sid: String, status: String },
