@@ -1,7 +1,7 @@
-//! Drives the release binary with grpcurl, as people do: the first minute, and what carriers do.
+//! Drives the release binary with grpcurl, as people do: the first minute, what carriers do, and the README's story.
 //!
 //! Not part of `cargo test`: it wants a build and a tool. `.ci/run` makes both and names them in
-//! `CREDVAULT_BIN` and `GRPCURL`.
+//! `CREDVAULT_BIN` and `GRPCURL`; it builds the examples as well, and has bash and curl.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,8 +14,12 @@
 #[expect(dead_code, unreachable_pub, reason = "programs of their own; tests use parts of them")]
 mod fakes;
 
+#[path = "grpcurl/readme.rs"]
+mod readme;
 #[path = "grpcurl/server.rs"]
 mod server;
+#[path = "it/transcript/steps.rs"]
+mod steps;
 
 use std::time::Instant;
 
