@@ -29,7 +29,7 @@ pub enum Role {
     Reader,
     /// Reader, and rotate credentials.
     Rotator,
-    /// Reader, and replace and verify provider tokens.
+    /// Reader, and replace, rotate and verify provider tokens.
     TokenWriter,
     /// Use secrets without seeing them; nothing else.
     Verifier,
@@ -114,6 +114,7 @@ actions! {
     ListProviders: Reader | Rotator | TokenWriter | AccountAdmin;
     UpdateProvider: AccountAdmin;
     UpdateToken: TokenWriter | AccountAdmin;
+    RotateToken: TokenWriter | AccountAdmin;
     VerifyProvider: TokenWriter | AccountAdmin;
     ListVerifications: Reader | Rotator | TokenWriter | AccountAdmin;
     DeleteProvider: AccountAdmin;
@@ -184,6 +185,15 @@ pub enum Denied {
 /// Decides whether `caller` may perform `A` in `account`.
 pub fn authorize<A: Action>(caller: &Caller, account: &ResourceId) -> Result<Scope<A>, Denied> {
     let account = member::<A>(caller, account)?;
+    Ok(Scope::of(AccountScope::new(account, caller.actor.clone(), A::METHOD)))
+}
+
+/// Decides whether `caller` may perform `A` in `account` on something that is for those who may perform `B`.
+pub fn authorize_as<A: Action, B: Action>(
+    caller: &Caller,
+    account: &ResourceId,
+) -> Result<Scope<A>, Denied> {
+    let account = member::<B>(caller, account)?;
     Ok(Scope::of(AccountScope::new(account, caller.actor.clone(), A::METHOD)))
 }
 

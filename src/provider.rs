@@ -19,6 +19,7 @@ pub use self::verification::{
 use self::vobiz::{AuthId, VobizAccount};
 use crate::name::{Etag, Invalid, ProviderName, Uid, bounded_text};
 use crate::secret::SecretText;
+use crate::versions::Versions;
 
 bounded_text!(
     /// A name for people.
@@ -215,8 +216,10 @@ pub struct Provider {
     pub token_kind: TokenKind,
     /// What the carrier last said.
     pub verification: Verification,
-    /// Version of the stored token, from 1; never reused.
+    /// Version of the active token, from 1; never reused.
     pub token_version: u64,
+    /// The tokens before it, and one that is to take its place.
+    pub versions: Versions,
     /// Counts changes of configuration and token, not verifications; what the etag is made of.
     pub revision: u64,
     /// When the stored token was set.
@@ -231,6 +234,12 @@ impl Provider {
     /// The etag of this state.
     pub fn etag(&self) -> Etag {
         Etag::of(&self.uid, self.revision)
+    }
+
+    /// Whether this version is the active one or is to take its place. One that was replaced is dead at the carrier.
+    pub fn holds(&self, version: u64) -> bool {
+        let pending = self.versions.pending();
+        version == self.token_version || pending.is_some_and(|it| it.number == version)
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod policy;
 pub mod sweep;
+mod token;
 pub mod window;
 mod work;
 
@@ -11,9 +12,10 @@ use std::fmt;
 use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use serde::{Deserialize, Serialize};
 
-use crate::name::{CredentialName, Invalid, ResourceId, Uid};
+use crate::name::{CredentialName, Invalid, ProviderName, ResourceId, Uid};
 use crate::recipient::PublicKey;
-pub use work::{INTERRUPTED, LEASE, SealFor, Unanswered, Work};
+pub use token::{OLD_TOKEN_KEPT, OLD_TOKEN_WORKS, Stage};
+pub use work::{INTERRUPTED, LEASE, SealFor, Task, Unanswered, Work};
 
 /// How long a sealed secret is delivered again at the least, unless it is confirmed before.
 const SHORTEST_DELIVERY: SignedDuration = SignedDuration::from_mins(15);
@@ -24,11 +26,57 @@ pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How many rotations of a resource are remembered: more than versions can verify at the same time.
 pub const REMEMBERED: usize = 20;
 
-/// `accounts/{account}/credentials/{credential}/rotations/{rotation}`.
+/// What is rotated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parent {
+    /// The password of a credential.
+    Credential(CredentialName),
+    /// The token of a provider.
+    Provider(ProviderName),
+}
+
+impl Parent {
+    /// Parses the full name of either.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        const SHAPE: Invalid = Invalid(
+            "must have the form accounts/{account}/credentials/{credential} or accounts/{account}/providers/{provider}",
+        );
+        let credential = CredentialName::parse(text).map(Self::Credential);
+        let either = credential.or_else(|_| ProviderName::parse(text).map(Self::Provider));
+        either.map_err(|_| SHAPE)
+    }
+
+    /// The account that owns it.
+    pub fn account(&self) -> &ResourceId {
+        match self {
+            Self::Credential(name) => &name.account,
+            Self::Provider(name) => &name.account,
+        }
+    }
+
+    /// Its id there, among others of its kind.
+    pub fn id(&self) -> &ResourceId {
+        match self {
+            Self::Credential(name) => &name.id,
+            Self::Provider(name) => &name.id,
+        }
+    }
+}
+
+impl fmt::Display for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credential(name) => name.fmt(f),
+            Self::Provider(name) => name.fmt(f),
+        }
+    }
+}
+
+/// `accounts/{account}/credentials/{credential}/rotations/{rotation}`, or the same below a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RotationName {
     /// What is rotated.
-    pub parent: CredentialName,
+    pub parent: Parent,
     /// Its id there.
     pub id: ResourceId,
 }
@@ -37,10 +85,11 @@ impl RotationName {
     /// Parses a full name.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         const SHAPE: Invalid = Invalid(
-            "must have the form accounts/{account}/credentials/{credential}/rotations/{rotation}",
+            "must have the form accounts/{account}/credentials/{credential}/rotations/{rotation} or \
+             accounts/{account}/providers/{provider}/rotations/{rotation}",
         );
         let (parent, id) = text.split_once("/rotations/").ok_or(SHAPE)?;
-        let parent = CredentialName::parse(parent).map_err(|_| SHAPE)?;
+        let parent = Parent::parse(parent).map_err(|_| SHAPE)?;
         Ok(Self { parent, id: ResourceId::parse(id).map_err(|_| SHAPE)? })
     }
 }
@@ -59,25 +108,34 @@ pub enum State {
     Pending,
     /// The carrier is asked, again and again if need be.
     Applying,
-    /// Old and new verify, until the recipient proves that it holds the new one.
+    /// A new token is tried until it works.
+    Verifying,
+    /// Old and new verify, until the recipient proves that it holds the new one; of a token, at most until its time.
     Holding,
+    /// The old token is ended, and tried until it is refused.
+    Finishing,
     /// The new one is active.
     Succeeded,
     /// The new one is destroyed, the old one is active.
     Cancelled,
     /// A person should decide or help. Old and new verify.
     NeedsAttention,
+    /// It was given up, and the new token is to be removed at the carrier.
+    Cancelling,
 }
 
 impl State {
     /// All of them, with their names as stored and typed.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Pending, "pending"),
         (Self::Applying, "applying"),
+        (Self::Verifying, "verifying"),
         (Self::Holding, "holding"),
+        (Self::Finishing, "finishing"),
         (Self::Succeeded, "succeeded"),
         (Self::Cancelled, "cancelled"),
         (Self::NeedsAttention, "needs_attention"),
+        (Self::Cancelling, "cancelling"),
     ];
 
     /// Its name.
@@ -129,10 +187,25 @@ pub enum StepKind {
     Cancel,
     /// The time of the sealed secret passed; its sealed form is gone.
     Expire,
-    /// The carrier was asked.
+    /// The carrier was asked for the new one.
     Apply,
     /// It waits for a person.
     Wait,
+    /// The carrier was asked to remove a new token.
+    Discard,
+    /// The new token was tried.
+    Verify,
+    /// The carrier was asked to end the old token.
+    Finish,
+    /// The old token was tried.
+    Probe,
+}
+
+impl StepKind {
+    /// Whether a carrier was called.
+    fn is_call(self) -> bool {
+        matches!(self, Self::Apply | Self::Discard | Self::Verify | Self::Finish | Self::Probe)
+    }
 }
 
 /// How a step ended.
@@ -203,7 +276,7 @@ impl Delivery {
     }
 
     /// What its ciphertext is bound to: everything that stands beside it, a line each.
-    pub fn aad(&self, name: &CredentialName, version: u64) -> String {
+    pub fn aad(&self, name: &impl fmt::Display, version: u64) -> String {
         let Self { request_id, key_fingerprint, expire_time } = self;
         format!("{name}\n{version}\n{request_id}\n{key_fingerprint}\n{expire_time}")
     }
@@ -245,6 +318,13 @@ pub struct Rotation {
 impl Rotation {
     /// Whether it waits for a proof that the new secret arrived.
     pub fn awaits_confirmation(&self) -> bool {
+        // A token is held once it works, and not before.
+        let may_wait = self.stage().is_none_or(|stage| stage == Stage::Hold);
+        may_wait && self.needs_proof()
+    }
+
+    /// Whether it does not end without a proof that the new secret arrived.
+    pub fn needs_proof(&self) -> bool {
         self.require_confirmation && self.confirm_time.is_none() && !self.state.is_final()
     }
 
@@ -254,7 +334,7 @@ impl Rotation {
             // What a carrier may be about to take must not be gone by then.
             return self.work_time().is_none().then_some(delivery.expire_time);
         }
-        let waits = self.state == State::Holding;
+        let waits = self.state == State::Holding && self.work_time().is_none();
         waits.then(|| self.create_time.saturating_add(LONGEST_WAIT).unwrap_or(Timestamp::MAX))
     }
 
@@ -275,13 +355,14 @@ impl Rotation {
     /// After its confirmation. Whether there was a proof is the caller's business.
     #[must_use]
     pub fn confirmed(&self, now: Timestamp) -> Self {
+        let goes_on = self.awaits_confirmation() || self.stage() == Some(Stage::Hold);
         let state = match &self.work {
             None => State::Succeeded,
-            Some(_) if self.awaits_confirmation() => State::Pending,
+            Some(_) if goes_on && self.stage().is_none() => State::Pending,
             Some(_) => self.state,
         };
         let mut next = self.after(StepKind::Confirm, state, now, "");
-        if let Some(work) = next.work.as_mut().filter(|_| self.awaits_confirmation()) {
+        if let Some(work) = next.work.as_mut().filter(|_| goes_on) {
             work.next_time = now;
         }
         Self { delivery: None, confirm_time: Some(now), ..next }
@@ -315,8 +396,10 @@ mod tests {
 
     #[test]
     fn names_parse_what_they_print() {
-        let text = "accounts/acme/credentials/desk/rotations/x1a";
-        assert_eq!(RotationName::parse(text).unwrap().to_string(), text);
+        for parent in ["credentials/desk", "providers/main"] {
+            let text = format!("accounts/acme/{parent}/rotations/x1a");
+            assert_eq!(RotationName::parse(&text).unwrap().to_string(), text);
+        }
         for bad in ["", "accounts/acme/credentials/desk", "accounts/acme/rotations/x1a"] {
             assert!(RotationName::parse(bad).is_err(), "{bad:?}");
         }
@@ -334,9 +417,8 @@ mod tests {
         assert_eq!(of(SignedDuration::ZERO, true).to_string(), "2026-05-31T12:00:01Z");
         let delivery =
             Delivery::starting(now, SignedDuration::ZERO, false, (&key, "an id".to_owned()));
-        let name = CredentialName::parse("accounts/acme/credentials/desk").unwrap();
         assert_eq!(
-            delivery.aad(&name, 3),
+            delivery.aad(&"accounts/acme/credentials/desk", 3),
             format!(
                 "accounts/acme/credentials/desk\n3\nan id\n{}\n2026-05-01T12:15:01Z",
                 key.fingerprint()

@@ -1,6 +1,6 @@
 //! Storage: what the vault remembers, behind one trait of coarse, atomic operations.
 //!
-//! A store sees ciphertext ([`Sealed`]) and metadata, never plaintext. Every mutation is one [`Write`]: the
+//! A store sees ciphertext ([`crate::crypto::Sealed`]) and metadata, never plaintext. Every mutation is one [`Write`]: the
 //! change, its audit entry and its idempotency row, which become durable together or not at all. A new
 //! store is one file, its SQL folder, a line in each match of `location`, and one line in the contract suite.
 
@@ -8,6 +8,7 @@ mod change;
 pub mod inspection;
 mod location;
 mod sqlite;
+mod stored;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,8 +24,6 @@ use crate::access::{AccountScope, OperatorScope, Owner, OwnerScope, Standing, Wo
 use crate::account::Account;
 use crate::audit::{Link, Linked};
 use crate::credential::{Credential, CredentialFilter, Realm, Username};
-use crate::crypto::Sealed;
-use crate::crypto::delivery::Delivered;
 use crate::name::{ResourceId, Uid};
 use crate::provider::{Provider, ProviderFilter, Verification};
 use crate::recipient::RecipientKey;
@@ -32,37 +31,7 @@ use crate::rotation::{Rotation, RotationFilter};
 
 pub use change::{Change, Write};
 pub use location::{Held, Identity, Location, OpenError, create, hold, open};
-
-/// A credential with its active password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredCredential {
-    /// The configuration.
-    pub credential: Credential,
-    /// The active password.
-    pub password: Sealed,
-    /// The pending and the retiring ones, by version.
-    pub others: Vec<StoredVersion>,
-}
-
-impl StoredCredential {
-    /// The password of this version, if it is kept.
-    pub fn sealed(&self, version: u64) -> Option<&Sealed> {
-        if self.credential.version == version {
-            return Some(&self.password);
-        }
-        let other = self.others.iter().find(|other| other.version == version);
-        other.map(|other| &other.sealed)
-    }
-}
-
-/// A version of a secret beside the active one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredVersion {
-    /// Its number.
-    pub version: u64,
-    /// The secret.
-    pub sealed: Sealed,
-}
+pub use stored::{StoredCredential, StoredProvider, StoredRotation, StoredToken, StoredVersion};
 
 /// Where a look at what is due on its schedule stands: times, and what falls due at the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,15 +42,6 @@ pub struct DuePosition {
     pub account: Uid,
     /// Its id there.
     pub id: ResourceId,
-}
-
-/// A rotation with the secret that it delivers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredRotation {
-    /// What is known of it.
-    pub rotation: Rotation,
-    /// The secret, for its recipient alone. There is one as long as the rotation has a delivery.
-    pub sealed: Option<Delivered>,
 }
 
 /// What became of a version of a secret in use.
@@ -113,15 +73,6 @@ pub struct VersionKey {
     pub resource: Uid,
     /// The number of the version.
     pub version: u64,
-}
-
-/// A provider with its token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredProvider {
-    /// The configuration.
-    pub provider: Provider,
-    /// The token.
-    pub token: Sealed,
 }
 
 /// What was counted of a version of a credential's password.
@@ -239,6 +190,8 @@ pub type Source = Box<dyn std::error::Error + Send + Sync>;
 pub enum Due {
     /// Credentials of which a version retires.
     Retirement,
+    /// Providers of which a token retires.
+    TokenRetirement,
     /// Rotations whose delivery or whose wait ends.
     Expiry,
     /// Rotations whose carrier is asked next.
@@ -345,7 +298,7 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Page<Credential>, Error>;
 
-    /// What is due by `until` in all accounts that are not disabled: credentials or rotations.
+    /// What is due by `until` in all accounts that are not disabled: credentials, providers or rotations.
     async fn due(
         &self,
         worker: &Worker,

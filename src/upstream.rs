@@ -101,9 +101,9 @@ pub trait UpstreamAccount: Send + Sync {
         None
     }
 
-    /// Its tokens, if it lets two of this kind be valid for a while. None: a person makes a new one. Whether this one
-    /// may make another is known when it is tried.
-    fn tokens(&self, _current: &Token) -> Option<&dyn UpstreamTokens> {
+    /// Its tokens, if it lets two be valid for a while. None: a person makes a new one. Whether the stored one may make
+    /// another is known when it is tried.
+    fn tokens(&self) -> Option<&dyn UpstreamTokens> {
         None
     }
 

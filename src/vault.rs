@@ -14,6 +14,7 @@ mod delete_credential;
 mod delete_provider;
 mod delivery;
 mod error;
+mod expiry;
 mod failed_digests;
 mod get;
 mod intent;
@@ -21,13 +22,16 @@ mod issued;
 mod limits;
 mod list;
 mod noise;
+mod password_work;
 mod planted;
 mod recipient_keys;
 mod role_bindings;
 mod rotate_credential;
+mod rotate_token;
 mod rotations;
 mod scheduled_verification;
 mod schedules;
+mod token_work;
 mod update_credential;
 mod update_provider;
 mod update_token;
@@ -45,13 +49,14 @@ use tokio::sync::watch;
 
 use crate::access::{
     self, AccountScope, Action, Authorized, Caller, CreateApiToken, Denied, LocalOperator,
-    OperatorScope, OwnerScope, Scope,
+    OperatorScope, OwnerScope, RotateToken, Scope,
 };
 use crate::audit::{self, Chain, Entry};
 use crate::clock::Clock;
 use crate::crypto::{self, Field, Place, Sealer};
 use crate::name::{OwnerName, ResourceId, Uid};
 use crate::provider::{Kind, Objection, Refusal};
+use crate::rotation::Parent;
 use crate::store::{self, Store, Write};
 use crate::upstream::{Outage, Upstream, UpstreamAccount};
 use carrier_work::CarrierWork;
@@ -72,6 +77,7 @@ pub use limits::{CallLimit, CallLimits};
 pub use list::{Listed, PageRequest};
 pub use recipient_keys::NewRecipientKey;
 pub use rotate_credential::NewRotation;
+pub use rotate_token::NewTokenRotation;
 pub use rotations::{Proof, VersionView};
 pub use schedules::Outlook;
 pub use update_credential::{CredentialChanges, PolicyChange};
@@ -134,6 +140,25 @@ impl Vault {
         resource: &str,
     ) -> Result<Scope<A>, Error> {
         match access::authorize::<A>(caller, account) {
+            Ok(scope) => Ok(scope),
+            Err(denied) => Err(self.refuse(caller, A::METHOD, denied, resource).await),
+        }
+    }
+
+    /// Decides whether `caller` may perform `A` on a rotation of `parent`, and records a refusal. One of a token is for
+    /// those who may begin it.
+    pub async fn authorize_rotation<A: Action>(
+        &self,
+        caller: &Caller,
+        parent: &Parent,
+        resource: &str,
+    ) -> Result<Scope<A>, Error> {
+        let account = parent.account();
+        let decided = match parent {
+            Parent::Credential(_) => access::authorize::<A>(caller, account),
+            Parent::Provider(_) => access::authorize_as::<A, RotateToken>(caller, account),
+        };
+        match decided {
             Ok(scope) => Ok(scope),
             Err(denied) => Err(self.refuse(caller, A::METHOD, denied, resource).await),
         }

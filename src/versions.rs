@@ -177,6 +177,22 @@ impl Versions {
         Ok(versions.tidied())
     }
 
+    /// The same where only `active` is kept for a while, and none before it.
+    #[must_use]
+    pub fn replacing_alone(
+        &self,
+        active: u64,
+        create_time: Timestamp,
+        now: Timestamp,
+        kept: SignedDuration,
+    ) -> Self {
+        let until = now.saturating_add(kept).unwrap_or(Timestamp::MAX);
+        let mut versions = self.all_destroyed(now);
+        let state = State::Retiring { until };
+        versions.0.push(Version { number: active, create_time, state });
+        versions.tidied()
+    }
+
     /// With a version that waits to become active.
     #[must_use]
     pub fn with_pending(&self, number: u64, now: Timestamp) -> Self {

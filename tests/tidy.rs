@@ -32,7 +32,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("account", "name"),
     ("versions", ""),
     ("credential", "account name provider rotation::policy rotation::sweep secret versions"),
-    ("provider", "account name secret"),
+    ("provider", "account name secret versions"),
     ("recipient", "name provider"),
     ("rotation", "credential name provider recipient versions defect"),
     ("digest", "credential name secret"),

@@ -70,6 +70,11 @@ impl FakeTwilio {
         self.change(sid, |account| account.add_token(region, sid, token));
     }
 
+    /// Promotes the secondary token, as somebody does in the Console.
+    pub fn promote_token(&self, sid: &str) {
+        self.change(sid, |account| account.promote(US1));
+    }
+
     /// The account's primary token, and its secondary one if it has one.
     pub fn tokens_of(&self, sid: &str) -> (Option<String>, Option<String>) {
         let kinds = (CredentialKind::Primary, CredentialKind::Secondary);

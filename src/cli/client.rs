@@ -258,11 +258,15 @@ impl Connection {
             }
             "DEADLINE_EXCEEDED" => may_be_done(R::PATH)
                 .map_or("Try again".to_owned(), |look| format!("It may be done: {look}")),
+            "ROTATION_IN_PROGRESS" if R::PATH.contains("Provider") => "`credvault rotations list providers/ID` shows it, and \
+                 how far it is; it goes on by itself, `credvault rotations confirm` ends the old token before its time, \
+                 and `credvault rotations cancel` gives the new one up"
+                .to_owned(),
             "ROTATION_IN_PROGRESS" => "`credvault rotations list ID` shows it; `credvault rotations confirm` ends it with \
                  the new password, `credvault rotations cancel` with the old one; one that waits for its carrier ends by \
                  itself, and `credvault rotations resume` has it ask at once"
                 .to_owned(),
-            "UPSTREAM_PENDING" => "`credvault rotations list ID` shows it, and `credvault rotations resume` has the carrier \
+            "UPSTREAM_PENDING" => "`credvault rotations list` shows it, and `credvault rotations resume` has the carrier \
                  asked at once"
                 .to_owned(),
             "PROVIDER_IN_USE" => {
@@ -302,6 +306,7 @@ fn may_be_done(path: &str) -> Option<&'static str> {
         "RotateCredential" => {
             "`credvault credentials get ID` shows its version; rotate it again for a password"
         }
+        "RotateToken" => "`credvault rotations list providers/ID` shows how far it is",
         "CreateApiToken" => {
             "`credvault tokens list` shows it; revoke it, since nobody has the token, and make another"
         }

@@ -12,9 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use crate::config::secret_in;
 use crate::crypto::delivery::PrivateKey;
 use crate::grpc::proto::SealedSecret;
-use crate::name::CredentialName;
 use crate::recipient::PublicKey;
-use crate::rotation::Delivery;
+use crate::rotation::{Delivery, Parent};
 use crate::secret::SecretText;
 
 /// The longest file of a public key that is looked at.
@@ -101,7 +100,7 @@ pub(super) fn open(sealed: &SealedSecret, key: &PrivateKey) -> anyhow::Result<Se
             super::terminal::harmless(&sealed.public_key_sha256)
         );
     }
-    let name = CredentialName::parse(&sealed.credential).context(NOT_WHOLE)?;
+    let name = Parent::parse(&sealed.credential).context(NOT_WHOLE)?;
     let version = u64::try_from(sealed.version).context(NOT_WHOLE)?;
     let delivery = Delivery {
         request_id: sealed.request_id.clone(),

@@ -1,4 +1,4 @@
-//! `credvault open`: opens a sealed password where its recipient is, without a vault.
+//! `credvault open`: opens a sealed password or token where its recipient is, without a vault.
 
 use std::fs::File;
 use std::io::{Read as _, stdin};
@@ -9,26 +9,28 @@ use serde_json::Value;
 
 use super::client::Output;
 use super::terminal::harmless;
-use super::{keys, note, render, secrets};
+use super::{keys, note, render, rotations, secrets};
 use crate::grpc::json;
 use crate::grpc::proto::{IssuedSecret, SealedSecret};
 
 /// The longest file that is looked at: what an answer may be.
 const MOST: u64 = 1 << 20;
 
-/// Open a sealed password with the private key that it is sealed for; no vault is called
+/// Open a sealed password or token with the private key that it is sealed for; no vault is called
 ///
 /// Takes what `credvault credentials create` and `rotate` print with --recipient-key, and any answer in JSON with a sealed
-/// password in it: of these with --output json, of `credvault rotations show`, or as grpcurl prints it.
+/// secret in it: of these with --output json, of `credvault rotations show`, or as grpcurl prints it. The token of
+/// `credvault providers rotate-token --recipient-key` is in the answer of `credvault rotations show`.
 ///
-/// Standard output is the password alone. The file of the private key holds one line of base64, 44 characters, and must
-/// be for its owner alone.
+/// Standard output is the password or token alone; with --output json a token stands in the field `password`, too. The
+/// file of the private key holds one line of base64, 44 characters, and must be for its owner alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   credvault open sealed.json --key-file ops.key
   credvault open sealed.json --key-file ops.key --out desk-1.password
-  credvault rotations show desk-1/x0198c2a1… --output json | credvault open - --key-file ops.key")]
+  credvault rotations show desk-1/x0198c2a1… --output json | credvault open - --key-file ops.key
+  credvault rotations show providers/main/x0198c2a1… --output json | credvault open - --key-file ops.key")]
 pub(super) struct Args {
     /// What is sealed; -: standard input
     #[arg(value_name = "SEALED.json")]
@@ -38,7 +40,7 @@ pub(super) struct Args {
     key_file: PathBuf,
     #[command(flatten)]
     out: secrets::Out,
-    /// How to print: the password alone, or JSON for scripts, with the names of the contract
+    /// How to print: the password or token alone, or JSON for scripts, with the names of the contract
     #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
     output: Output,
 }
@@ -51,16 +53,18 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         file => file.display().to_string(),
     };
     let sealed = sealed_in(&read(&args.file)?).with_context(context)?;
-    let password = keys::open(&sealed, &key).with_context(context)?;
+    let secret = keys::open(&sealed, &key).with_context(context)?;
     let place = args.out.open()?;
     let lost = "It opens again: run the same command";
     if args.output == Output::Json {
         let version = sealed.version;
-        let opened = IssuedSecret { password: password.expose().to_owned(), version };
+        let opened = IssuedSecret { password: secret.expose().to_owned(), version };
         return secrets::show(render::json(&opened)?, lost);
     }
-    place.put(password.expose(), lost)?;
-    note(format_args!("{}: version {}", harmless(&sealed.credential), sealed.version));
+    place.put(secret.expose(), lost)?;
+    let of_token = rotations::is_of_token(&sealed.credential);
+    let what = if of_token { "token version" } else { "version" };
+    note(format_args!("{}: {what} {}", harmless(&sealed.credential), sealed.version));
     Ok(())
 }
 
@@ -86,11 +90,11 @@ fn sealed_in(text: &str) -> anyhow::Result<SealedSecret> {
     };
     let Some(sealed) = sealed else {
         bail!(
-            "it has no sealed password: it was confirmed, its time has passed, or no recipient was named; \
+            "it has no sealed secret: it was confirmed, its time has passed, or no recipient was named; \
              `credvault rotations show ROTATION` tells"
         );
     };
-    json::parse(&sealed.to_string()).ok().context("its sealed password is not as the vault gave it")
+    json::parse(&sealed.to_string()).ok().context("its sealed secret is not as the vault gave it")
 }
 
 #[cfg(test)]
@@ -105,9 +109,9 @@ mod tests {
         assert_eq!(sealed_in(&answer).unwrap(), sealed_in(sealed).unwrap());
         for (bad, says) in [
             ("", "no JSON"),
-            ("{}", "no sealed password"),
-            (r#"{"sealed":null,"rotation":{}}"#, "no sealed password"),
-            (r#"{"issued":{"password":"hunter22"}}"#, "no sealed password"),
+            ("{}", "no sealed secret"),
+            (r#"{"sealed":null,"rotation":{}}"#, "no sealed secret"),
+            (r#"{"issued":{"password":"hunter22"}}"#, "no sealed secret"),
             (r#"{"ciphertext":"?hunter22"}"#, "not as the vault gave it"),
             (r#"{"sealed":"hunter22"}"#, "not as the vault gave it"),
         ] {

@@ -3,6 +3,7 @@
 mod change;
 mod list;
 mod look;
+mod rotate_token;
 mod verify;
 mod watch;
 
@@ -35,7 +36,8 @@ Examples:
   credvault providers create india --vobiz-auth-id MA_…      the same at Vobiz
   credvault providers list
   credvault providers verify --all --watch
-  credvault providers update-token main")]
+  credvault providers update-token main                      a token of yours in place of the old one
+  credvault providers rotate-token main --wait               at Twilio: one that Twilio makes")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -48,6 +50,7 @@ enum Command {
     Get(look::GetArgs),
     History(look::HistoryArgs),
     List(list::Args),
+    RotateToken(rotate_token::Args),
     Update(change::UpdateArgs),
     UpdateToken(change::UpdateTokenArgs),
     Verify(verify::Args),
@@ -61,6 +64,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Get(args) => look::get(args, clock).await?,
         Command::History(args) => look::history(args, clock).await?,
         Command::List(args) => list::run(args, clock).await?,
+        Command::RotateToken(args) => rotate_token::run(args).await?,
         Command::Update(args) => change::update(args, clock).await?,
         Command::UpdateToken(args) => change::update_token(args, clock).await?,
         Command::Verify(args) => return Ok(or_not_asked(verify::run(args, clock).await)),

@@ -6,18 +6,28 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::client::{Change, NO_ACCOUNT, Options, Output, Retry, is_undone};
+use super::client::{Change, Connection, NO_ACCOUNT, Options, Output, Retry, is_undone};
 use super::terminal::harmless;
 use super::{keys, note, quoted, render, say};
 use crate::crypto::delivery::PrivateKey;
 use crate::grpc::json;
+use crate::grpc::proto::recipient::Key;
 use crate::grpc::proto::{
-    CreateRecipientKeyRequest, ListRecipientKeysRequest, ListRecipientKeysResponse, RecipientKey,
-    RevokeRecipientKeyRequest,
+    CreateRecipientKeyRequest, ListRecipientKeysRequest, ListRecipientKeysResponse, Recipient,
+    RecipientKey, RevokeRecipientKeyRequest,
 };
 
 /// What helps when a key is not there.
 pub(super) const NOT_FOUND: &str = "`credvault recipient-keys list` shows which there are";
+
+/// The recipient that is this enrolled key, by its id or whole name.
+pub(super) fn recipient(
+    connection: &Connection,
+    key: Option<&str>,
+) -> anyhow::Result<Option<Recipient>> {
+    let name = key.map(|key| connection.name("recipientKeys", key)).transpose()?;
+    Ok(name.map(|name| Recipient { key: Some(Key::RecipientKey(name)) }))
+}
 
 /// Keep the keys that generated passwords may be sealed for
 #[derive(Debug, clap::Args)]
@@ -181,7 +191,7 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
 
 /// All recipient keys of an account.
 pub(super) async fn all(
-    connection: &super::client::Connection,
+    connection: &Connection,
     parent: &str,
 ) -> anyhow::Result<Vec<RecipientKey>> {
     let request = |page_token| ListRecipientKeysRequest {

@@ -80,11 +80,15 @@ pub(super) fn id(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
-/// `desk-1/x1` of `accounts/acme/credentials/desk-1/rotations/x1`: what is below something else, with that. Of other
-/// names the id.
+/// `desk-1/x1` of `accounts/acme/credentials/desk-1/rotations/x1`, and `providers/main/x1` where that is a provider's: what
+/// is below something else, with that. Of other names the id.
 pub(super) fn short(name: &str) -> String {
     let ids: Vec<&str> = name.split('/').skip(3).step_by(2).collect();
-    if ids.len() > 1 { ids.join("/") } else { id(name).to_owned() }
+    match (ids.as_slice(), name.split('/').nth(2)) {
+        ([_, _, ..], Some(providers @ "providers")) => format!("{providers}/{}", ids.join("/")),
+        ([_, _, ..], _) => ids.join("/"),
+        _ => id(name).to_owned(),
+    }
 }
 
 /// `EXPIRE TIME` of `expire_time`.

@@ -4,7 +4,7 @@
 //! confirmed when it is delivered, and not before.
 
 mod begin;
-mod caution;
+pub(super) mod caution;
 mod destination;
 pub(super) mod patience;
 mod state;

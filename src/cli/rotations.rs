@@ -1,6 +1,7 @@
 //! `credvault rotations`: rotations that outlive their command, seen, ended and sped up; and those to come.
 
 mod plan;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,28 +14,42 @@ use super::terminal::harmless;
 use super::{note, render, say, secrets};
 use crate::clock::SystemClock;
 use crate::crypto;
-use crate::grpc::client::{CallError, time};
+use crate::grpc::client::CallError;
 use crate::grpc::json;
 use crate::grpc::proto::{
     CancelRotationRequest, ConfirmRotationRequest, GetRotationRequest, ListRotationsRequest,
     ListRotationsResponse, ResumeRotationRequest, Rotation, RotationFilter, RotationState,
-    RotationStep, RotationStepKind, RotationStepOutcome,
 };
-use crate::rotation::{INTERRUPTED, RotationName};
+use crate::rotation::RotationName;
 use crate::secret::SecretText;
+use words::print;
+pub(super) use words::{
+    advice, advise, awaits_carrier, calls, for_carrier, for_person, how_to_open, is_of_token,
+    next_call, old_ended, refusal, secret, trouble,
+};
 
 /// What helps when a rotation is not there.
-pub(super) const NOT_FOUND: &str = "`credvault rotations list` shows which there are; of each credential the last twenty, \
-     and all that are not over";
+pub(super) const NOT_FOUND: &str = "`credvault rotations list` shows which there are; of each credential and \
+     provider the last twenty, and all that are not over";
 
 /// Where a rotation may stand, as it is typed.
-const STATES: [&str; 6] =
-    ["pending", "applying", "holding", "succeeded", "cancelled", "needs-attention"];
+const STATES: [&str; 9] = [
+    "pending",
+    "applying",
+    "verifying",
+    "holding",
+    "finishing",
+    "succeeded",
+    "cancelling",
+    "cancelled",
+    "needs-attention",
+];
 
 /// See, confirm and cancel rotations that wait for their recipient or for a carrier, and plan those to come
 ///
-/// A rotation is named as `credvault rotations list` shows it, such as desk-1/x0198c2a1…; by what follows its account,
-/// credentials/desk-1/rotations/x0198c2a1…; or by its whole name.
+/// They are of the passwords of credentials, and of the tokens of providers (`credvault providers rotate-token`). One is
+/// named as `credvault rotations list` shows it, such as desk-1/x0198c2a1… of a credential and providers/main/x0198c2a1… of
+/// a provider; by what follows its account, credentials/desk-1/rotations/x0198c2a1…; or by its whole name.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -42,6 +57,7 @@ Examples:
   credvault rotations list --state applying                           those that wait for their carrier
   credvault rotations show desk-1/x0198c2a1…
   credvault rotations confirm desk-1/x0198c2a1… --password-file desk-1.password
+  credvault rotations confirm providers/main/x0198c2a1…               of a token: the old one ends now
   credvault rotations cancel desk-1/x0198c2a1… --reason 'phone unreachable'
   credvault rotations resume desk-1/x0198c2a1…                        the carrier is up again: ask it now
   credvault rotations plan                                            what the vault is going to rotate by itself")]
@@ -60,11 +76,11 @@ enum Command {
     Show(ShowArgs),
 }
 
-/// Give up a rotation that waits: the new password dies, the old one stays
+/// Give up a rotation that waits: the new password or token dies, the old one stays
 ///
-/// Who uses the new password already is refused from then on. One that has succeeded cannot be cancelled: rotate again.
-/// At a carrier it can be cancelled until that may have changed the password: from then on the vault finds out, and
-/// finishes by itself.
+/// Who uses the new one already is refused from then on. One that has succeeded cannot be cancelled: rotate again. At a
+/// carrier it can be cancelled until that may have changed the password, or ended the old token: from then on the vault
+/// finds out, and finishes by itself. A new token is removed at the carrier first.
 #[derive(Debug, clap::Args)]
 struct CancelArgs {
     /// Which, such as desk-1/x0198c2a1…
@@ -75,20 +91,24 @@ struct CancelArgs {
     options: Options,
 }
 
-/// Say that the new password arrived: its sealed form is gone, and the old password dies if it waited for this
+/// Say that the new password or token arrived: its sealed form is gone, and the old one dies if it waited for this
 ///
-/// A rotation with --require-confirmation wants a proof, which is computed here from the new password: that itself is
-/// not sent. At a carrier the new password is set by this, and not before. `credvault rotate` confirms by itself.
+/// A rotation with --require-confirmation wants a proof, which is computed here from the new password or token: that
+/// itself is not sent. At a carrier a new password is set by this, and not before. `credvault rotate` confirms by itself.
+///
+/// Of a provider's token it says that all who hold the old one have the new one: the old one ends now, and not when its
+/// --hold is over.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   credvault rotations confirm desk-1/x0198c2a1… --password-file desk-1.password
   credvault open sealed.json --key-file ops.key | credvault rotations confirm desk-1/x0198c2a1… --password-file -
-  credvault rotations confirm desk-1/x0198c2a1…              no proof: for a rotation that does not wait for one")]
+  credvault rotations confirm desk-1/x0198c2a1…              no proof: for a rotation that does not wait for one
+  credvault rotations confirm providers/main/x0198c2a1… --password-file twilio.token")]
 struct ConfirmArgs {
     /// Which, such as desk-1/x0198c2a1…
     rotation: String,
-    /// The new password: in a file that only you may read; or -, to pipe it in or be asked for it
+    /// The new password, or token: in a file that only you may read; or -, to pipe it in or be asked for it
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     #[command(flatten)]
@@ -97,19 +117,21 @@ struct ConfirmArgs {
     options: Options,
 }
 
-/// List rotations of an account, or of one credential, newest first
+/// List rotations of an account, or of one credential or provider, newest first
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   credvault rotations list
   credvault rotations list desk-1
+  credvault rotations list providers/main                 those of a provider's token
   credvault rotations list --state holding
   credvault rotations list --state applying               their carriers have not answered yet
   credvault rotations list --state needs-attention        nobody confirmed for 30 days, or a carrier refuses or does not
                                                           answer: a person should see to it")]
 struct ListArgs {
-    /// Only those of this credential: its id, or whole name
-    credential: Option<String>,
+    /// Only those of this credential, by its id, or of this provider, as providers/ID; or by its whole name
+    #[arg(value_name = "CREDENTIAL | providers/PROVIDER")]
+    of: Option<String>,
     /// Only those that stand so
     #[arg(long, value_name = "STATE",
         value_parser = PossibleValuesParser::new(STATES))]
@@ -121,9 +143,9 @@ struct ListArgs {
     options: Options,
 }
 
-/// Show a rotation with its steps, and whether its sealed password is still there
+/// Show a rotation with its steps, and whether its sealed password or token is still there
 ///
-/// With --output json the sealed password is part of the answer: `credvault open` takes all of it.
+/// With --output json the sealed secret is part of the answer: `credvault open` takes all of it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -166,34 +188,45 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The whole name of what is called `desk-1/x1`, `credentials/desk-1/rotations/x1`, or by its whole name already.
+/// The whole name of what is called `desk-1/x1`, `providers/main/x1`, `credentials/desk-1/rotations/x1`, or by its whole
+/// name already.
 fn name(connection: &Connection, text: &str) -> anyhow::Result<String> {
     let which = || {
         format!(
-            "which rotation is {}? Write it as `credvault rotations list` shows it, such as desk-1/x0198c2a1…",
+            "which rotation is {}? Write it as `credvault rotations list` shows it, such as desk-1/x0198c2a1… or \
+             providers/main/x0198c2a1…",
             harmless(text)
         )
     };
     let whole = if text.starts_with("accounts/") {
         text.to_owned()
     } else {
-        let short = text.strip_prefix("credentials/").unwrap_or(text);
+        let (collection, short) = of_collection(text);
         let parts = short.split_once("/rotations/").or_else(|| short.split_once('/'));
-        let (credential, id) = parts.with_context(which)?;
-        format!("{}/credentials/{credential}/rotations/{id}", connection.account()?)
+        let (resource, id) = parts.with_context(which)?;
+        format!("{}/{collection}/{resource}/rotations/{id}", connection.account()?)
     };
     let parsed = RotationName::parse(&whole).ok().with_context(which)?;
     Ok(parsed.to_string())
+}
+
+/// What is rotated, of which collection, and the rest of its name: of credentials, if nothing is said.
+fn of_collection(text: &str) -> (&'static str, &str) {
+    match text.strip_prefix("providers/") {
+        Some(provider) => ("providers", provider),
+        None => ("credentials", text.strip_prefix("credentials/").unwrap_or(text)),
+    }
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<()> {
     let output = args.options.output;
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
     let connection = args.options.connect()?;
-    let parent = match &args.credential {
-        Some(credential) => connection.name("credentials", credential)?,
+    let parent = match args.of.as_deref().map(of_collection) {
+        Some((collection, id)) => connection.name(collection, id)?,
         None => connection.account()?,
     };
+    let of_token = is_of_token(&parent);
     let state = args.state.as_ref().and_then(|state| {
         let name = format!("ROTATION_STATE_{}", state.to_uppercase().replace('-', "_"));
         RotationState::from_str_name(&name)
@@ -206,11 +239,19 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
         filter: Some(filter),
     };
     let open = |page: ListRotationsResponse| (page.rotations, page.next_page_token);
-    let not_found = "`credvault credentials list` shows which there are";
+    let not_found = if of_token {
+        "`credvault providers list` shows which there are"
+    } else {
+        "`credvault credentials list` shows which there are; of a provider, write providers/ID"
+    };
     let (rotations, is_cut) = connection.list(request, open, limit, not_found).await?;
     let answer = ListRotationsResponse { rotations, ..ListRotationsResponse::default() };
     let nothing = match &args.state {
         Some(state) => format!("No rotation of {} is {state}.", harmless(&parent)),
+        None if of_token => format!(
+            "There is none of {}: `credvault providers rotate-token` begins one",
+            harmless(&parent)
+        ),
         None => format!(
             "There is none of {}: only rotations for a recipient, with --require-confirmation, and at a carrier are \
              kept. `credvault credentials versions ID` tells of others",
@@ -235,116 +276,10 @@ async fn show(args: ShowArgs) -> anyhow::Result<()> {
     };
     print(rotation)?;
     if answer.sealed.is_some() {
-        let name = render::short(&rotation.name);
-        note(format_args!(
-            "Its password is there, sealed: `credvault rotations show {} --output json | credvault open - --key-file \
-             FILE` opens it",
-            harmless(&name)
-        ));
+        note(how_to_open(rotation));
     }
     advise(rotation);
     Ok(())
-}
-
-/// Prints a rotation: its fields, whether its secret is there, and a line for each step.
-fn print(rotation: &Rotation) -> anyhow::Result<()> {
-    let mut lines = json::fields(rotation)?;
-    lines.retain(|(name, _)| !name.starts_with("steps["));
-    let sealed = match time(rotation.expire_time) {
-        Some(until) => format!("there, until {until} or its confirmation"),
-        None => "not there".to_owned(),
-    };
-    lines.push(("sealed secret".to_owned(), sealed));
-    for step in &rotation.steps {
-        let what = match step.kind() {
-            RotationStepKind::Store => "the new password is stored beside the active one",
-            RotationStepKind::Activate => "the new password is the active one",
-            RotationStepKind::Confirm => "its recipient has it",
-            RotationStepKind::Cancel => "cancelled",
-            RotationStepKind::Expire => "its time has passed",
-            RotationStepKind::Apply => "the carrier was asked",
-            RotationStepKind::Wait => "it needs a person",
-            RotationStepKind::Unspecified => "something that is not known here",
-        };
-        let when = time(step.time).map_or(String::new(), |it| it.strftime("%FT%TZ  ").to_string());
-        let ended = ended(step).map_or(String::new(), |ended| format!(": {ended}"));
-        let more = if step.message.is_empty() { "" } else { ": " };
-        lines.push(("step".to_owned(), format!("{when}{what}{ended}{more}{}", step.message)));
-    }
-    render::lines(lines)
-}
-
-/// How a step ended at its carrier. None: it was no call.
-fn ended(step: &RotationStep) -> Option<String> {
-    let how = match step.outcome() {
-        _ if step.kind() != RotationStepKind::Apply => return None,
-        RotationStepOutcome::Done => "it did so",
-        RotationStepOutcome::Refused => "it said no, and did nothing",
-        RotationStepOutcome::NotDone => "nothing was done",
-        RotationStepOutcome::Unknown if step.reason == INTERRUPTED => {
-            "the vault was stopped before the answer came, so it may be done"
-        }
-        RotationStepOutcome::Unknown => "no answer says whether it was done",
-        RotationStepOutcome::Unspecified => "how that ended is not known here",
-    };
-    let reason = &step.reason;
-    Some(if reason.is_empty() { how.to_owned() } else { format!("{how} ({reason})") })
-}
-
-/// How often the carrier was asked, and how the last call ended.
-pub(super) fn calls(rotation: &Rotation) -> (usize, Option<String>) {
-    let mut calls = rotation.steps.iter().filter(|step| step.kind() == RotationStepKind::Apply);
-    (calls.clone().count(), calls.next_back().and_then(ended))
-}
-
-/// Why the carrier refused a rotation, if that ended it.
-pub(super) fn refusal(rotation: &Rotation) -> Option<&str> {
-    let last = rotation.steps.last().filter(|_| rotation.state() == RotationState::Cancelled)?;
-    (last.outcome() == RotationStepOutcome::Refused).then_some(last.reason.as_str())
-}
-
-/// Whether its next step is a call to a carrier, or the answer to one.
-pub(super) fn awaits_carrier(rotation: &Rotation) -> bool {
-    rotation.next_call_time.is_some()
-}
-
-/// Says what a rotation waits for, and what can be done about that.
-pub(super) fn advise(rotation: &Rotation) {
-    let name = harmless(&render::short(&rotation.name));
-    match rotation.state() {
-        _ if awaits_carrier(rotation) => note(for_carrier(rotation)),
-        RotationState::Holding | RotationState::NeedsAttention => note(format_args!(
-            "Both passwords work until `credvault rotations confirm {name} --password-file FILE`, with the new one in \
-             FILE; `credvault rotations cancel {name}` gives it up. At a carrier only the old one works until then"
-        )),
-        _ => {}
-    }
-}
-
-/// What is known of a rotation that waits for its carrier, and what can be done.
-pub(super) fn for_carrier(rotation: &Rotation) -> String {
-    let name = harmless(&render::short(&rotation.name));
-    let waits = rotation.steps.iter().rfind(|step| step.kind() == RotationStepKind::Wait);
-    let waits = waits.filter(|_| rotation.state() == RotationState::NeedsAttention);
-    let known = match waits.map(|step| harmless(&step.message)) {
-        Some(message) => format!("It needs a person: {message}"),
-        None if rotation.uncertain => {
-            "The new password may be in force at the carrier, though no answer says so: \
-             the vault asks until it knows, and keeps what may be in force"
-                .to_owned()
-        }
-        None => "Nothing has changed at the carrier yet: the vault goes on asking".to_owned(),
-    };
-    let due =
-        time(rotation.next_call_time).map_or(String::new(), |it| it.strftime("%FT%TZ").to_string());
-    let cancel = if rotation.uncertain {
-        String::new()
-    } else {
-        format!("; `credvault rotations cancel {name}` gives it up")
-    };
-    format!(
-        "{known}. The next call is due by {due}; `credvault rotations resume {name}` asks at once{cancel}"
-    )
 }
 
 /// A request that proves with the new password that it arrived.
@@ -361,7 +296,8 @@ async fn confirm(args: ConfirmArgs) -> anyhow::Result<()> {
     let output = args.options.output;
     let connection = args.options.connect()?;
     let name = name(&connection, &args.rotation)?;
-    let password = args.password_file.map(|file| secrets::read(&file, "new password"));
+    let what = secret(&name);
+    let password = args.password_file.map(|file| secrets::read(&file, &format!("new {what}")));
     let password = password.transpose()?.map(SecretText::new);
     let request = confirmation(name, password.as_ref(), args.change.reason);
     let answer = match connection.call(request).await {
@@ -371,8 +307,8 @@ async fn confirm(args: ConfirmArgs) -> anyhow::Result<()> {
         {
             let refused = CallError::Refused { reason, message, resource: None, retry_after: None };
             let next = match password {
-                None => "Prove that the new password arrived: --password-file FILE",
-                Some(_) => "That is not the new password, or that of another rotation",
+                None => format!("Prove that the new {what} arrived: --password-file FILE"),
+                Some(_) => format!("That is not the new {what}, or that of another rotation"),
             };
             anyhow::bail!("{}\n{next}", told(&refused));
         }

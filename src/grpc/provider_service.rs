@@ -2,14 +2,14 @@
 
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, provider as wire};
+use super::convert::{self, provider as wire, rotation};
 use super::proto::provider_service_server::ProviderService;
 use super::proto::{
     CreateProviderRequest, CreateProviderResponse, DeleteProviderRequest, DeleteProviderResponse,
     GetProviderRequest, GetProviderResponse, ListProvidersRequest, ListProvidersResponse,
-    ListVerificationsRequest, ListVerificationsResponse, UpdateProviderRequest,
-    UpdateProviderResponse, UpdateTokenRequest, UpdateTokenResponse, VerifyProviderRequest,
-    VerifyProviderResponse,
+    ListVerificationsRequest, ListVerificationsResponse, RotateTokenRequest, RotateTokenResponse,
+    UpdateProviderRequest, UpdateProviderResponse, UpdateTokenRequest, UpdateTokenResponse,
+    VerifyProviderRequest, VerifyProviderResponse,
 };
 use super::{Service, accept};
 use crate::vault::TokenUpdate;
@@ -95,6 +95,25 @@ impl ProviderService for Service {
         let provider = self.vault.update_token(&scope, &name.id, update, &intent).await?;
         let provider = Some(wire::to_wire(provider));
         Ok(Response::new(UpdateTokenResponse { provider }))
+    }
+
+    async fn rotate_token(
+        &self,
+        request: Request<RotateTokenRequest>,
+    ) -> Result<Response<RotateTokenResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let name = convert::provider_name("name", &request.name)?;
+        let scope = self.vault.authorize(&caller, &name.account, &request.name).await?;
+        let intent = convert::intent(&request, &request.request_id, &request.reason)?;
+        let etag = convert::etag(request.etag.clone());
+        let how = rotation::new_token_rotation(request, &name.account)?;
+        let (provider, rotation) =
+            self.vault.rotate_token(&scope, &name.id, etag.as_ref(), how, &intent).await?;
+        let (provider, rotation) = (wire::to_wire(provider), rotation::to_wire(rotation));
+        Ok(Response::new(RotateTokenResponse {
+            provider: Some(provider),
+            rotation: Some(rotation),
+        }))
     }
 
     async fn verify_provider(

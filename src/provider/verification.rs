@@ -125,6 +125,19 @@ pub struct Verdict {
     pub checks: Vec<Check>,
 }
 
+impl Verdict {
+    /// Whether the carrier takes the token. None: it does not say, as of an account that it does not serve.
+    pub fn takes_token(&self) -> Option<bool> {
+        match self.refusal {
+            None | Some(Refusal::NotPermitted) => Some(true),
+            Some(Refusal::RejectedToken) => Some(false),
+            Some(Refusal::AccountInactive | Refusal::AccountNotFound | Refusal::SidMismatch) => {
+                None
+            }
+        }
+    }
+}
+
 impl Facts {
     /// Takes over what checks found. What could not be asked stays as it was known.
     fn take(&mut self, found: Self, checks: &[Check]) {
@@ -150,6 +163,8 @@ pub mod check_name {
     pub const SIP_TRUNK: &str = "sip_trunk";
     /// The credential list is attached to the trunk.
     pub const CREDENTIAL_LIST: &str = "credential_list";
+    /// The token before is refused.
+    pub const OLD_TOKEN: &str = "old_token";
     /// How many phone numbers there are.
     pub const PHONE_NUMBERS: &str = "phone_numbers";
 }

@@ -13,6 +13,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::token::Stage;
 use super::{Outcome, Rotation, State, Step, StepKind};
 use crate::credential::Chooser;
 use crate::name::Uid;
@@ -38,14 +39,13 @@ pub const INTERRUPTED: &str = "INTERRUPTED";
 /// What is to be done at a carrier, and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
-    /// Who chooses the new password.
-    pub chooser: Chooser,
-    /// To whom it goes, if to anybody.
+    /// What is to be done.
+    #[serde(flatten)]
+    pub task: Task,
+    /// To whom the new secret goes, if to anybody.
     pub recipient: Option<Recipient>,
     /// For whom it is sealed once the carrier has said it.
     pub seal_for: Option<SealFor>,
-    /// Whether its caller, who gets it in plaintext, has not got it yet.
-    pub owed: bool,
     /// How many calls have begun.
     pub attempts: u32,
     /// Whether a call may have changed the password there though no answer said so.
@@ -62,7 +62,29 @@ pub struct Work {
     pub objection: Option<Objection>,
 }
 
-/// Whom a password is sealed for that is not known yet.
+/// What is to be done at a carrier. Stored by its fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Task {
+    /// Have a new token take the place of the old one.
+    Token {
+        /// What comes next.
+        stage: Stage,
+        /// How long both are valid at least.
+        hold: SignedDuration,
+        /// The version of the old one.
+        replaces: u64,
+    },
+    /// Have a password replaced.
+    Password {
+        /// Who chooses the new one.
+        chooser: Chooser,
+        /// Whether its caller, who gets it in plaintext, has not got it yet.
+        owed: bool,
+    },
+}
+
+/// Whom a secret is sealed for that is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealFor {
     /// The key.
@@ -72,11 +94,16 @@ pub struct SealFor {
 }
 
 impl Work {
+    /// A password to be replaced, which may begin at once.
+    pub fn password(chooser: Chooser, recipient: Option<Recipient>, now: Timestamp) -> Self {
+        let owed = recipient == Some(Recipient::Caller);
+        Self::new(Task::Password { chooser, owed }, recipient, now)
+    }
+
     /// Work that may begin at once.
-    pub fn new(chooser: Chooser, recipient: Option<Recipient>, now: Timestamp) -> Self {
+    pub fn new(task: Task, recipient: Option<Recipient>, now: Timestamp) -> Self {
         Self {
-            chooser,
-            owed: recipient == Some(Recipient::Caller),
+            task,
             recipient,
             seal_for: None,
             attempts: 0,
@@ -89,7 +116,15 @@ impl Work {
         }
     }
 
-    fn end_call(&mut self) {
+    /// Who chooses the password that it is about.
+    pub fn chooser(&self) -> Option<Chooser> {
+        match self.task {
+            Task::Password { chooser, .. } => Some(chooser),
+            Task::Token { .. } => None,
+        }
+    }
+
+    pub(super) fn end_call(&mut self) {
         (self.lease_end, self.holder) = (None, None);
     }
 
@@ -106,6 +141,8 @@ pub enum Unanswered {
     NotDone,
     /// It may have been done.
     Unknown,
+    /// It has surely not been done, nor by any call before.
+    NeverDone,
 }
 
 impl Rotation {
@@ -130,16 +167,23 @@ impl Rotation {
         } else {
             self.clone()
         };
+        // Of a call that was under way nobody knows what became of it.
+        let is_read = self.stage().is_some_and(Stage::is_read);
+        let unsure = work.unsure || (work.lease_end.is_some() && !is_read);
         next.work = Some(Work {
+            task: work.task.asked(unsure),
             attempts: work.attempts.saturating_add(1),
-            // Of a call that was under way nobody knows what became of it.
-            unsure: work.unsure || work.lease_end.is_some(),
+            unsure,
             lease_end: Some(now.saturating_add(LEASE).unwrap_or(Timestamp::MAX)),
             holder: Some(holder),
             first_time: work.first_time.or(Some(now)),
             ..work
         });
-        let state = if self.state == State::Pending { State::Applying } else { self.state };
+        let state = match (self.state, self.stage()) {
+            (State::Pending, _) => State::Applying,
+            (_, Some(Stage::Hold)) => State::Finishing,
+            (state, _) => state,
+        };
         Some(next.moved(state, now))
     }
 
@@ -160,8 +204,10 @@ impl Rotation {
         let mut next = self.with_step(Outcome::Refused, reason, now);
         let Some(work) = &mut next.work else { return next };
         work.objection = Some(objection);
-        // A password that the carrier does not take was not taken before either.
-        if work.unsure && objection != Objection::Password {
+        // A password that the carrier does not take was not taken before either. Once there is a token to remove, a no
+        // does not end it.
+        let unsure = work.unsure && objection != Objection::Password;
+        if unsure || self.stage().is_some_and(|stage| stage != Stage::Make) {
             return next.paused(now, true, SignedDuration::ZERO);
         }
         work.unsure = false;
@@ -180,12 +226,16 @@ impl Rotation {
         now: Timestamp,
     ) -> Self {
         let outcome = match how {
-            Unanswered::NotDone => Outcome::NotDone,
+            Unanswered::NotDone | Unanswered::NeverDone => Outcome::NotDone,
             Unanswered::Unknown => Outcome::Unknown,
         };
         let mut next = self.with_step(outcome, reason, now);
         if let Some(work) = &mut next.work {
-            work.unsure |= how == Unanswered::Unknown;
+            match how {
+                Unanswered::NotDone => {}
+                Unanswered::Unknown => work.unsure = true,
+                Unanswered::NeverDone => work.unsure = false,
+            }
         }
         next.paused(now, false, rest.unwrap_or_default())
     }
@@ -235,7 +285,10 @@ impl Rotation {
     /// What a person should know and do.
     fn advice(&self, refused: bool) -> &'static str {
         let unsure = self.work.as_ref().is_some_and(|work| work.unsure);
-        let chooser = self.work.as_ref().map(|work| work.chooser);
+        if let Some(stage) = self.stage() {
+            return stage.advice(unsure);
+        }
+        let chooser = self.work.as_ref().and_then(Work::chooser);
         match (refused, unsure, chooser) {
             (true, _, Some(Chooser::Carrier)) => {
                 "the carrier refuses, though an earlier call may have ended the old password: mend what it refuses \
@@ -260,14 +313,18 @@ impl Rotation {
         }
     }
 
-    fn with_step(&self, outcome: Outcome, reason: &str, now: Timestamp) -> Self {
+    pub(super) fn with_step(&self, outcome: Outcome, reason: &str, now: Timestamp) -> Self {
         let mut next = self.clone();
         let reason = reason.to_owned();
-        next.steps.push(Step { outcome, reason, ..Step::new(StepKind::Apply, now, "") });
-        if next.steps.len() > MOST_STEPS {
-            let is_call = |step: &Step| step.kind == StepKind::Apply;
-            let oldest = next.steps.iter().skip(FIRST_STEPS).position(is_call);
-            next.steps.remove(FIRST_STEPS + oldest.unwrap_or_default());
+        let kind = self.stage().map_or(StepKind::Apply, Stage::step);
+        next.steps.push(Step { outcome, reason, ..Step::new(kind, now, "") });
+        // What became of it stays; of calls and of what a person was told, the first and the last.
+        let is_passing = |step: &Step| step.kind == StepKind::Wait || step.kind.is_call();
+        while next.steps.len() > MOST_STEPS {
+            let Some(oldest) = next.steps.iter().skip(FIRST_STEPS).position(is_passing) else {
+                break;
+            };
+            next.steps.remove(FIRST_STEPS + oldest);
         }
         next
     }

@@ -113,19 +113,28 @@ pub enum Change {
     DeleteCredential(Credential),
     /// A new provider. [`Error::Taken`](super::Error::Taken) when its id is taken.
     CreateProvider(StoredProvider),
-    /// A provider's new state, if it is still at revision `expect`.
+    /// A provider's new state with all its tokens, if it is still at revision `expect`.
     ReplaceProvider {
         /// The revision that the new state was made from.
         expect: u64,
         /// The new state.
         new: StoredProvider,
+        /// The rotation that it is part of, new or in its next revision.
+        rotation: Option<Box<StoredRotation>>,
+        /// To whom a token leaves with it, as with a creation.
+        leaves_to: Option<Recipient>,
     },
     /// A verification, if token and kind are still those that were verified. An older one than what is stored only
     /// enters the history.
     RecordVerification(Provider),
-    /// Removes a provider and its token, if it is still at its revision. [`Error::InUse`](super::Error::InUse) while a
+    /// Removes a provider and its tokens, if it is still at its revision. [`Error::InUse`](super::Error::InUse) while a
     /// credential lives there.
-    DeleteProvider(Provider),
+    DeleteProvider {
+        /// The provider.
+        provider: Provider,
+        /// The rotation that ends with it, in its next revision: if a call of that began meanwhile, it is a conflict.
+        rotation: Option<Box<StoredRotation>>,
+    },
 }
 
 /// One atomic mutation with its audit entry. A change needs a scope: nothing changes unauthorized.

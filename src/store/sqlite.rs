@@ -17,6 +17,7 @@ mod inspect;
 mod known;
 mod list;
 mod place;
+mod providers;
 mod read;
 mod readers;
 mod room;
@@ -296,7 +297,7 @@ impl Store for SqliteStore {
         match what {
             // Whoever asks has calls under way, and does not wait behind lists.
             Due::Work => self.read(due),
-            Due::Retirement | Due::Expiry => self.scans.run(None, due).await,
+            Due::Retirement | Due::TokenRetirement | Due::Expiry => self.scans.run(None, due).await,
         }
     }
 
@@ -378,7 +379,7 @@ impl Store for SqliteStore {
         scope: &AccountScope,
         id: &ResourceId,
     ) -> Result<Option<StoredProvider>, Error> {
-        self.read(|connection| read::provider(connection, scope, id))
+        self.read(|connection| providers::provider(connection, scope, id))
     }
 
     async fn list_providers(
@@ -391,7 +392,7 @@ impl Store for SqliteStore {
         let account = scope.account().clone();
         self.scans
             .run(Some(account.uid), move |connection| {
-                read::list_providers(connection, &account, &filter, after.as_deref(), limit)
+                providers::list(connection, &account, &filter, after.as_deref(), limit)
             })
             .await
     }

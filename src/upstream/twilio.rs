@@ -223,7 +223,7 @@ impl UpstreamAccount for At<'_> {
         Some(self)
     }
 
-    fn tokens(&self, _current: &Token) -> Option<&dyn UpstreamTokens> {
+    fn tokens(&self) -> Option<&dyn UpstreamTokens> {
         Some(self)
     }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
-use super::delivery::{Plan, described, sealed_for};
+use super::delivery::{Plan, described, sealed_for, verifies};
 use super::intent::Committed;
 use super::verification::ASKING;
 use super::{ATTEMPTS, Error, Intent, Issued, Made, Outgoing, SealedSecret, Vault, place};
@@ -15,7 +15,7 @@ use crate::name::{Invalid, ResourceId};
 use crate::provider::ProviderType;
 use crate::recipient::{PublicKey, Recipient};
 use crate::rotation::{
-    Delivery, LONGEST_WAIT, Rotation, RotationName, SealFor, State, StepKind, Work,
+    Delivery, LONGEST_WAIT, Parent, Rotation, RotationName, SealFor, State, StepKind, Task, Work,
 };
 use crate::secret::{Password, SecretText};
 use crate::store::{self, Change, StoredCredential, StoredRotation, StoredVersion, Write};
@@ -79,7 +79,7 @@ impl Vault {
             rotation: Some(Box::new(rotation)),
             leaves_to,
         };
-        let committed = self.commit(scope, intent, (&name.parent.id, uid), change, entry).await?;
+        let committed = self.commit(scope, intent, (name.parent.id(), uid), change, entry).await?;
         Ok((committed, name))
     }
 
@@ -96,7 +96,7 @@ impl Vault {
         let credential = &mut stored.credential;
         let version = credential.versions.next_number(credential.version);
         let (to, key) = recipient.unzip();
-        let mut work = Work::new(chooser, to, now);
+        let mut work = Work::password(chooser, to, now);
         let (mut delivery, mut sealed) = (None, None);
         match (password, key.flatten()) {
             (None, key) => {
@@ -127,7 +127,7 @@ impl Vault {
         let id = ResourceId::made_at(now, random::bytes()?);
         let state = if require_confirmation { State::Holding } else { State::Pending };
         let rotation = Rotation {
-            name: RotationName { parent: stored.credential.name.clone(), id },
+            name: RotationName { parent: Parent::Credential(stored.credential.name.clone()), id },
             resource: stored.credential.uid,
             version,
             revision: 0,
@@ -175,7 +175,7 @@ impl Vault {
         name: &RotationName,
     ) -> Result<Made, Error> {
         let stored = self.settled(scope, name).await?;
-        let credential = self.find_credential(scope, &name.parent.id).await?.credential;
+        let credential = self.find_credential(scope, name.parent.id()).await?.credential;
         let rotation = stored.rotation.clone();
         let work = rotation.work.as_ref();
         if rotation.state == State::Cancelled {
@@ -189,7 +189,9 @@ impl Vault {
         if is_ready && for_caller {
             return self.issue_once(scope, name).await;
         }
-        let secret = SealedSecret::again(stored, &credential, self.clock.now());
+        let now = self.clock.now();
+        let verifies = verifies(&credential, &rotation, now);
+        let secret = SealedSecret::again(stored, verifies, now);
         let secret = secret.map(Outgoing::Sealed);
         let nothing_left = secret.is_none() && rotation.state.is_final();
         if nothing_left && work.is_some_and(|work| work.recipient.is_some()) {
@@ -215,7 +217,7 @@ impl Vault {
     async fn issue_once(&self, scope: &AccountScope, name: &RotationName) -> Result<Made, Error> {
         for _ in 0..ATTEMPTS {
             let StoredRotation { mut rotation, sealed } = self.find_rotation(scope, name).await?;
-            let stored = self.find_credential(scope, &name.parent.id).await?;
+            let stored = self.find_credential(scope, name.parent.id()).await?;
             let issued = Err(already_issued(&rotation));
             let version = rotation.version;
             let is_its = stored.credential.uid == rotation.resource;
@@ -223,7 +225,7 @@ impl Vault {
                 return issued;
             };
             match &mut rotation.work {
-                Some(work) if work.owed => work.owed = false,
+                Some(Work { task: Task::Password { owed, .. }, .. }) if *owed => *owed = false,
                 _ => return issued,
             }
             let place = place(scope, stored.credential.uid, Field::Password, version);

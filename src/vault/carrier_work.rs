@@ -12,20 +12,17 @@ use futures_util::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch};
 
-use super::at_carrier::KEY;
-use super::delivery::sealed_for;
-use super::rotations::promoted;
-use super::{ATTEMPTS, Error, Vault, place};
+use super::password_work::PasswordCall;
+use super::token_work::TokenCall;
+use super::{ATTEMPTS, Error, Vault};
 use crate::access::{AccountScope, Worker};
 use crate::audit::Entry;
-use crate::credential::{Chooser, Residence};
-use crate::crypto::Field;
 use crate::defect::{Defect, planted};
 use crate::name::{ResourceId, Uid};
-use crate::provider::{Kind, Objection, Token};
-use crate::rotation::{Delivery, INTERRUPTED, LEASE, LONGEST_WAIT, Rotation, State, Unanswered};
+use crate::provider::{Objection, Token};
+use crate::rotation::{INTERRUPTED, LEASE, Rotation, State, Task, Unanswered};
 use crate::secret::SecretText;
-use crate::store::{self, Change, Due, StoredCredential, StoredRotation, StoredVersion, Write};
+use crate::store::{self, Change, Due, StoredCredential, StoredRotation, Write};
 use crate::upstream::{Effect, Outage};
 
 /// How many rotations are under way at once: as many calls as one carrier is sent.
@@ -80,19 +77,29 @@ impl CarrierWork {
     }
 }
 
-/// All that a call needs.
-struct Call {
-    kind: Kind,
-    token: Token,
-    residence: Residence,
-    /// The password to set. None: the carrier chooses it.
-    password: Option<SecretText>,
+/// A call that is ready to be made.
+enum Call {
+    Password(PasswordCall),
+    Token(TokenCall),
+}
+
+/// What a carrier's answer brings.
+pub(super) enum Brought {
+    Nothing,
+    /// The password that it chose.
+    Password(SecretText),
+    /// The token that it made.
+    Token(Token),
+    /// That the new token, which was given up, is the one that it takes.
+    InForce,
+    /// Nothing: the old token is not kept any more, and was not tried.
+    NotTried,
 }
 
 /// How a call ended.
-enum Ended {
-    /// The password is in force there; it is this one if the carrier chose it.
-    Applied(Option<SecretText>),
+pub(super) enum Ended {
+    /// It is done there.
+    Done(Brought),
     Objected(Objection),
     /// Why; and how long it wants to be left alone.
     Unanswered(Unanswered, &'static str, Option<SignedDuration>),
@@ -215,44 +222,18 @@ impl Vault {
     }
 
     async fn call_of(&self, scope: &AccountScope, rotation: &Rotation) -> Result<Call, Error> {
-        let stored = self.find_credential(scope, &rotation.name.parent.id).await?;
-        let gone = || Error::InvalidState("what is rotated does not live at a carrier");
-        let residence = stored.credential.residence.clone().ok_or_else(gone)?;
-        let provider = self.find_provider(scope, &residence.provider).await?;
-        let token = self.token_of(scope, &provider)?;
-        let chooser = rotation.work.as_ref().map(|work| work.chooser);
-        let password = match chooser {
-            Some(Chooser::Vault) => {
-                let pending = stored.sealed(rotation.version).ok_or_else(gone)?;
-                let place = place(scope, rotation.resource, Field::Password, rotation.version);
-                Some(self.sealer.open(&place, pending)?)
+        match rotation.work.as_ref().map(|work| &work.task) {
+            Some(Task::Token { stage, replaces, .. }) => {
+                self.token_call(scope, rotation, (*stage, *replaces)).await.map(Call::Token)
             }
-            _ => None,
-        };
-        Ok(Call { kind: provider.provider.kind, token, residence, password })
+            _ => self.password_call(scope, rotation).await.map(Call::Password),
+        }
     }
 
     async fn make(&self, call: Call) -> Ended {
-        let Call { kind, token, residence, password } = call;
-        let upstream = match self.upstream_of(&kind) {
-            Ok(upstream) => upstream,
-            Err(error) => return Ended::Unanswered(Unanswered::NotDone, error.reason(), None),
-        };
-        let Some(credentials) = upstream.credentials() else {
-            return Ended::Objected(Objection::Other);
-        };
-        let made = match password {
-            Some(password) => {
-                let set = credentials.set_password(&token, &residence.at, &password).await;
-                set.map(|()| None)
-            }
-            None => credentials.make_password(&token, &residence.at).await.map(Some),
-        };
-        match made {
-            Effect::Done(password) => Ended::Applied(password),
-            Effect::Refused(objection) => Ended::Objected(objection),
-            Effect::NotDone(outage) => unanswered(Unanswered::NotDone, outage),
-            Effect::Unknown(outage) => unanswered(Unanswered::Unknown, outage),
+        match call {
+            Call::Password(call) => self.make_password_call(call).await,
+            Call::Token(call) => self.make_token_call(call).await,
         }
     }
 
@@ -267,15 +248,21 @@ impl Vault {
             let Some(stored) = self.store.rotation(scope, &asked.name.id).await? else {
                 return Ok(());
             };
-            let attempt = |it: &Rotation| it.work.as_ref().map(|it| (it.attempts, it.lease_end));
+            let attempt = |it: &Rotation| {
+                let work = it.work.as_ref();
+                work.map(|work| (work.attempts, work.lease_end, work.task.clone()))
+            };
             if attempt(&stored.rotation) != attempt(asked) && !planted(Defect::JournalLate) {
                 return Ok(());
             }
             let write = match ended {
-                Ended::Applied(password) => {
-                    // A password must be kept, even if it may not leave any more.
-                    let leaves = attempt_to_store < ATTEMPTS / 2;
-                    self.applied(scope, stored, (password.as_ref(), leaves)).await?
+                Ended::Done(brought) => {
+                    // A secret must be kept, even if it may not leave any more.
+                    let brought = (brought, attempt_to_store < ATTEMPTS / 2);
+                    match stored.rotation.stage() {
+                        Some(_) => self.token_done(scope, stored, brought).await?,
+                        None => self.password_done(scope, stored, brought).await?,
+                    }
                 }
                 Ended::Objected(objection) => self.objected(scope, stored, *objection).await?,
                 Ended::Unanswered(how, reason, rest) => {
@@ -294,73 +281,6 @@ impl Vault {
         Err(Error::VersionConflict)
     }
 
-    /// The new version becomes the active one. None: its credential is gone.
-    async fn applied(
-        &self,
-        scope: &AccountScope,
-        stored: StoredRotation,
-        (password, leaves): (Option<&SecretText>, bool),
-    ) -> Result<Option<Write>, Error> {
-        let StoredRotation { rotation, sealed } = stored;
-        let Some(credential) = self.rotated(scope, &rotation).await? else { return Ok(None) };
-        let entry = self.ended(scope, &rotation, State::Succeeded, credential.credential.version);
-        let now = entry.time;
-        let change = match password {
-            None => {
-                let change = promoted(credential, &rotation, rotation.applied(now), now)?;
-                // What is sealed already stays.
-                change.map(|change| with_sealed(change, sealed))
-            }
-            Some(password) => {
-                let of = (password, leaves);
-                let made = self.made_there(scope, credential, rotation, of, now).await?;
-                Some(made)
-            }
-        };
-        Ok(change.map(|change| Write::new(scope, change, entry, None)))
-    }
-
-    /// The same with a password that the carrier chose. It must be kept whatever becomes of its delivery.
-    async fn made_there(
-        &self,
-        scope: &AccountScope,
-        mut stored: StoredCredential,
-        rotation: Rotation,
-        (password, leaves): (&SecretText, bool),
-        now: Timestamp,
-    ) -> Result<Change, Error> {
-        let (expect, version) = (stored.credential.revision, rotation.version);
-        let place = place(scope, rotation.resource, Field::Password, version);
-        let sealed = self.sealer.seal(&place, password)?;
-        stored.credential.versions = stored.credential.versions.promoted();
-        let new = stored.activated(StoredVersion { version, sealed }, SignedDuration::ZERO, now)?;
-        let (recipient, seal_for) = match &rotation.work {
-            Some(work) => (work.recipient.clone(), work.seal_for.clone()),
-            None => (None, None),
-        };
-        let mut next = rotation.applied(now);
-        let (mut delivered, mut leaves_to) = (None, None);
-        if let Some((recipient, seal_for)) = recipient.zip(seal_for).filter(|_| leaves) {
-            let of = (&seal_for.key, seal_for.request_id);
-            // Whoever began it may come late: the carrier may have taken long.
-            let delivery = Delivery::starting(now, LONGEST_WAIT, false, of);
-            let aad = delivery.aad(&rotation.name.parent, version);
-            let may = self.recipient_of(scope, &recipient).await;
-            match may.and_then(|_| sealed_for(KEY, &seal_for.key, &aad, password)) {
-                Ok(sealed) => {
-                    (delivered, next.delivery) = (Some(sealed), Some(delivery));
-                    leaves_to = Some(recipient);
-                }
-                Err(error) => {
-                    let reason = error.reason();
-                    tracing::warn!(rotation = %next.name, reason, "a new password is not delivered");
-                }
-            }
-        }
-        let rotation = Some(Box::new(StoredRotation { rotation: next, sealed: delivered }));
-        Ok(Change::ReplaceCredential { expect, new: Box::new(new), rotation, leaves_to })
-    }
-
     /// The carrier said no: the new version is gone, unless it may be in force there.
     async fn objected(
         &self,
@@ -375,21 +295,35 @@ impl Vault {
             let next = StoredRotation { rotation: next, sealed };
             return Ok(Some(self.gone_on(scope, &rotation, next)));
         }
-        let Some(mut credential) = self.rotated(scope, &rotation).await? else { return Ok(None) };
-        let (expect, active) = (credential.credential.revision, credential.credential.version);
-        credential.credential.versions = credential.credential.versions.cancelled(now);
-        let new = Box::new(credential.touched(now));
+        let (change, active) = if rotation.stage().is_some() {
+            let Some(made) = self.token_objected(scope, &rotation, next).await? else {
+                return Ok(None);
+            };
+            made
+        } else {
+            let Some(mut credential) = self.rotated(scope, &rotation).await? else {
+                return Ok(None);
+            };
+            let (expect, active) = (credential.credential.revision, credential.credential.version);
+            credential.credential.versions = credential.credential.versions.cancelled(now);
+            let new = Box::new(credential.touched(now));
+            let rotation = Some(Box::new(StoredRotation { rotation: next, sealed: None }));
+            (Change::ReplaceCredential { expect, new, rotation, leaves_to: None }, active)
+        };
         let ended = self.ended(scope, &rotation, State::Cancelled, active);
         // It is no refusal of a caller: the credential has changed.
         let detail = format!("{}, {}", ended.detail, Error::from(objection).reason());
         let entry = Entry { version_after: active, detail, ..ended };
-        let rotation = Some(Box::new(StoredRotation { rotation: next, sealed: None }));
-        let change = Change::ReplaceCredential { expect, new, rotation, leaves_to: None };
         Ok(Some(Write::new(scope, change, entry, None)))
     }
 
     /// A rotation that goes on. Whoever looks after it is told once that it needs him.
-    fn gone_on(&self, scope: &AccountScope, before: &Rotation, next: StoredRotation) -> Write {
+    pub(super) fn gone_on(
+        &self,
+        scope: &AccountScope,
+        before: &Rotation,
+        next: StoredRotation,
+    ) -> Write {
         let state = next.rotation.state;
         if state == before.state {
             return Write::journal(scope, next);
@@ -406,16 +340,22 @@ impl Vault {
     }
 
     /// What is rotated, if it is still there.
-    async fn rotated(
+    pub(super) async fn rotated(
         &self,
         scope: &AccountScope,
         rotation: &Rotation,
     ) -> Result<Option<StoredCredential>, Error> {
-        let found = self.store.credential(scope, &rotation.name.parent.id).await?;
+        let found = self.store.credential(scope, rotation.name.parent.id()).await?;
         Ok(found.filter(|stored| stored.credential.uid == rotation.resource))
     }
 
-    fn ended(&self, scope: &AccountScope, rotation: &Rotation, state: State, before: u64) -> Entry {
+    pub(super) fn ended(
+        &self,
+        scope: &AccountScope,
+        rotation: &Rotation,
+        state: State,
+        before: u64,
+    ) -> Entry {
         Entry {
             version_before: before,
             version_after: rotation.version,
@@ -425,20 +365,20 @@ impl Vault {
     }
 }
 
+/// What became of a call, as the rotation goes on from it.
+pub(super) fn ended(effect: Effect<Brought>) -> Ended {
+    match effect {
+        Effect::Done(brought) => Ended::Done(brought),
+        Effect::Refused(objection) => Ended::Objected(objection),
+        Effect::NotDone(outage) => unanswered(Unanswered::NotDone, outage),
+        Effect::Unknown(outage) => unanswered(Unanswered::Unknown, outage),
+    }
+}
+
 fn unanswered(how: Unanswered, outage: Outage) -> Ended {
     let rest = match outage {
         Outage::RateLimited(rest) | Outage::CircuitOpen(rest) => rest.try_into().ok(),
         _ => None,
     };
     Ended::Unanswered(how, Error::from(outage).reason(), rest)
-}
-
-fn with_sealed(change: Change, sealed: Option<crate::crypto::delivery::Delivered>) -> Change {
-    match change {
-        Change::ReplaceCredential { expect, new, rotation: Some(mut rotation), leaves_to } => {
-            rotation.sealed = sealed;
-            Change::ReplaceCredential { expect, new, rotation: Some(rotation), leaves_to }
-        }
-        other => other,
-    }
 }

@@ -11,6 +11,7 @@ use crate::crypto::{Field, random};
 use crate::name::{ProviderName, ResourceId, Uid};
 use crate::provider::{DisplayName, Kind, Provider, Token, Verification};
 use crate::store::{Change, StoredProvider};
+use crate::versions::Versions;
 
 /// A provider to be.
 #[expect(missing_debug_implementations, reason = "holds a token")]
@@ -67,6 +68,7 @@ impl Vault {
             token_kind: validated.token().kind.clone(),
             verification: Verification::after(&pending, 1, validated.verdict(), None, now),
             token_version: 1,
+            versions: Versions::default(),
             revision: 1,
             token_update_time: now,
             create_time: now,
@@ -82,7 +84,11 @@ impl Vault {
             detail: provider.verification.status.as_str().to_owned(),
             ..self.entry_of(scope, intent, &provider.name.to_string())
         };
-        let change = Change::CreateProvider(StoredProvider { provider: provider.clone(), token });
+        let change = Change::CreateProvider(StoredProvider {
+            provider: provider.clone(),
+            token,
+            others: Vec::new(),
+        });
         let resource = (&provider.name.id, provider.uid);
         match self.commit(scope, intent, resource, change, entry).await? {
             Committed::Now => {

@@ -24,12 +24,14 @@ impl Vault {
             }
             let old = found?.provider;
             check_etag(etag, &old.etag())?;
+            // Its carrier is asked by nobody else to remove what a rotation has made there.
+            let rotation = self.superseded(scope, &old, self.clock.now()).await?;
             let entry = Entry {
                 version_before: old.token_version,
                 ..self.entry_of(scope, intent, &old.name.to_string())
             };
             let resource = (id, old.uid);
-            let change = Change::DeleteProvider(old);
+            let change = Change::DeleteProvider { provider: old, rotation };
             match self.commit(scope, intent, resource, change, entry).await? {
                 Committed::Now | Committed::Before(_) => return Ok(()),
                 Committed::Moved => {}

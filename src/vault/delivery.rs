@@ -10,7 +10,7 @@ use crate::crypto::delivery::{Delivered, seal_for};
 use crate::crypto::{self, random};
 use crate::name::{Invalid, ResourceId};
 use crate::recipient::{PublicKey, Recipient, RecipientKeyName};
-use crate::rotation::{Delivery, Rotation, RotationName, State, StepKind};
+use crate::rotation::{Delivery, Parent, Rotation, RotationName, State, StepKind};
 use crate::secret::{Password, SecretText};
 use crate::store::{Done, StoredRotation};
 
@@ -73,7 +73,10 @@ impl Vault {
         }
         let rotation = found.as_ref().map(|stored| stored.rotation.clone());
         let now = self.clock.now();
-        let sealed = found.and_then(|stored| SealedSecret::again(stored, &credential, now));
+        let sealed = found.and_then(|stored| {
+            let verifies = verifies(&credential, &stored.rotation, now);
+            SealedSecret::again(stored, verifies, now)
+        });
         match sealed {
             Some(sealed) => {
                 Ok(Made { credential, secret: Some(Outgoing::Sealed(sealed)), rotation })
@@ -81,6 +84,11 @@ impl Vault {
             None => Err(already_issued(&credential.name, done)),
         }
     }
+}
+
+/// Whether a credential verifies the version that a rotation of it made.
+pub(super) fn verifies(credential: &Credential, rotation: &Rotation, now: Timestamp) -> bool {
+    credential.uid == rotation.resource && credential.verifies(rotation.version, now)
 }
 
 /// The first answer: what was sealed does not leave in plaintext, whatever the time is by now.
@@ -122,7 +130,7 @@ pub(super) fn begin_rotation(
     let id = ResourceId::made_at(now, random::bytes()?);
     let state = if require_confirmation { State::Holding } else { State::Succeeded };
     let rotation = Rotation {
-        name: RotationName { parent: credential.name.clone(), id },
+        name: RotationName { parent: Parent::Credential(credential.name.clone()), id },
         resource: credential.uid,
         version,
         revision: 0,

@@ -60,8 +60,8 @@ pub enum Error {
     #[error("the resource changed while this call ran: read it again and decide again")]
     VersionConflict,
     #[error(
-        "a rotation of this credential waits for its confirmation or for its carrier: confirm or cancel it, or let it \
-         end (ListRotations says which), then come again"
+        "a rotation of it waits for its confirmation or for its carrier: confirm or cancel it, or let it end \
+         (ListRotations says which), then come again"
     )]
     RotationInProgress,
     #[error(
@@ -164,7 +164,7 @@ pub enum Error {
     UpstreamUnsure,
     /// The change goes on.
     #[error(
-        "the carrier has not taken the password yet; the vault goes on asking by itself: ListRotations says how far it is"
+        "the carrier has not done it yet; the vault goes on asking by itself: ListRotations says how far it is"
     )]
     UpstreamPending,
     #[error(

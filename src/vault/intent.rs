@@ -150,9 +150,9 @@ impl Vault {
 /// As long as any retry may come, and as long as one is answered with a sealed secret.
 fn remembered_until(now: Timestamp, change: &Change) -> Timestamp {
     let rotation = match change {
-        Change::CreateCredential { rotation, .. } | Change::ReplaceCredential { rotation, .. } => {
-            rotation.as_ref()
-        }
+        Change::CreateCredential { rotation, .. }
+        | Change::ReplaceCredential { rotation, .. }
+        | Change::ReplaceProvider { rotation, .. } => rotation.as_ref(),
         _ => None,
     };
     let delivery = rotation.and_then(|stored| stored.rotation.delivery.as_ref());

@@ -2,10 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::credential::Credential;
 use crate::crypto::delivery::Delivered;
-use crate::name::CredentialName;
-use crate::rotation::Delivery;
+use crate::rotation::{Delivery, Parent};
 use crate::secret::{Password, SecretText};
 use crate::store::StoredRotation;
 
@@ -32,7 +30,7 @@ impl Issued {
 #[derive(Debug, Clone)]
 pub struct SealedSecret {
     /// Whose secret it is.
-    pub credential: CredentialName,
+    pub resource: Parent,
     /// Its version.
     pub version: u64,
     /// The request that it answers, whose key it is sealed for, and until when it is kept.
@@ -46,19 +44,13 @@ impl SealedSecret {
     pub(super) fn of(stored: StoredRotation) -> Option<Self> {
         let StoredRotation { rotation, sealed } = stored;
         let (delivery, delivered) = rotation.delivery.zip(sealed)?;
-        let (credential, version) = (rotation.name.parent, rotation.version);
-        Some(Self { credential, version, delivery, delivered })
+        let (resource, version) = (rotation.name.parent, rotation.version);
+        Some(Self { resource, version, delivery, delivered })
     }
 
-    /// The same once more: until its time, and as long as the password that it is verifies.
-    pub(super) fn again(
-        stored: StoredRotation,
-        credential: &Credential,
-        now: Timestamp,
-    ) -> Option<Self> {
-        let good = credential.uid == stored.rotation.resource
-            && credential.verifies(stored.rotation.version, now);
-        Self::of(stored).filter(|sealed| good && now < sealed.delivery.expire_time)
+    /// The same once more: until its time, and as long as the secret that it is `verifies`.
+    pub(super) fn again(stored: StoredRotation, verifies: bool, now: Timestamp) -> Option<Self> {
+        Self::of(stored).filter(|sealed| verifies && now < sealed.delivery.expire_time)
     }
 }
 

@@ -1,33 +1,22 @@
-//! Rotations that outlive their call: seen, confirmed, cancelled, and ended by the vault itself when their time comes.
+//! Rotations that outlive their call: seen, confirmed, cancelled and resumed.
 
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _, stream};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use super::delivery::verifies;
 use super::intent::Intent;
 use super::{ATTEMPTS, Error, Listed, PageRequest, SealedSecret, Vault, place};
 use crate::access::{
     AccountScope, CancelRotation, ConfirmRotation, GetRotation, ListRotations, ListVersions,
-    ResumeRotation, Scope, Worker,
+    ResumeRotation, Scope,
 };
 use crate::audit::Entry;
-use crate::crypto::{self, Field};
-use crate::defect::{Defect, planted};
-use crate::name::{Invalid, ResourceId};
-use crate::rotation::{Rotation, RotationFilter, RotationName, State};
+use crate::crypto::{self, Field, Sealed};
+use crate::name::{Invalid, ResourceId, Uid};
+use crate::rotation::{Parent, Rotation, RotationFilter, RotationName, Stage, State};
 use crate::store::{
-    self, Change, Due, StoredCredential, StoredRotation, VersionKey, VersionUse, Write,
+    self, Change, StoredCredential, StoredProvider, StoredRotation, VersionKey, VersionUse, Write,
 };
 use crate::versions;
-
-/// How often the vault looks whether a time has come.
-const TICK: SignedDuration = SignedDuration::from_secs(10);
-
-/// How much of what is due is read at a time.
-const PAGE: usize = 200;
-
-/// How much of it is ended at once.
-const AT_ONCE: usize = 32;
 
 /// A version of a credential's password, and what became of it.
 #[derive(Debug, Clone)]
@@ -53,22 +42,28 @@ impl Vault {
         name: &RotationName,
     ) -> Result<(Rotation, Option<SealedSecret>), Error> {
         let stored = self.find_rotation(scope, name).await?;
-        let credential = self.find_credential(scope, &name.parent.id).await?.credential;
-        let rotation = stored.rotation.clone();
-        Ok((rotation, SealedSecret::again(stored, &credential, self.clock.now())))
+        let (rotation, now) = (stored.rotation.clone(), self.clock.now());
+        let verifies = self.verifies(scope, &rotation, now).await?;
+        Ok((rotation, SealedSecret::again(stored, verifies, now)))
     }
 
-    /// Rotations, newest first, of one credential or of all.
+    /// Rotations, newest first, of one credential or provider or of all.
     pub async fn list_rotations(
         &self,
         scope: &Scope<ListRotations>,
-        credential: Option<&ResourceId>,
+        parent: Option<&Parent>,
         mut filter: RotationFilter,
         request: PageRequest,
     ) -> Result<Listed<Rotation>, Error> {
-        if let Some(id) = credential {
-            filter.resource = Some(self.find_credential(scope, id).await?.credential.uid);
-        }
+        filter.resource = match parent {
+            None => None,
+            Some(Parent::Credential(name)) => {
+                Some(self.find_credential(scope, &name.id).await?.credential.uid)
+            }
+            Some(Parent::Provider(name)) => {
+                Some(self.find_provider(scope, &name.id).await?.provider.uid)
+            }
+        };
         let before = self.position(scope, &request)?;
         let page = self.store.list_rotations(scope, filter.clone(), before, request.size).await?;
         self.listed(scope, &request, page, |last| {
@@ -117,25 +112,29 @@ impl Vault {
             if rotation.state == State::Cancelled {
                 return Err(Error::InvalidState("the rotation is cancelled: rotate again"));
             }
-            if rotation.work.as_ref().is_some_and(|work| work.seal_for.is_some()) {
+            let is_made = !matches!(rotation.stage(), Some(Stage::Make | Stage::Discard));
+            if !is_made || rotation.work.as_ref().is_some_and(|work| work.seal_for.is_some()) {
                 return Err(Error::InvalidState(
-                    "the carrier has not made the new password yet, so nothing can have arrived",
+                    "the carrier has not made the new one yet, so nothing can have arrived",
                 ));
+            }
+            if rotation.stage() == Some(Stage::GiveUp) {
+                return Err(Error::InvalidState("the rotation was given up: rotate again"));
             }
             let waits = rotation.awaits_confirmation();
             if !waits && rotation.confirm_time.is_some() {
                 return Ok(rotation);
             }
-            let stored = self.find_credential(scope, &name.parent.id).await?;
-            if waits && proof.is_none() {
+            if rotation.needs_proof() && proof.is_none() {
                 let rule = "is required: the rotation waits for it (require_confirmation)";
                 return Err(Error::field("proof", Invalid(rule)));
             }
+            let stored = self.secrets_of(scope, &name.parent).await?;
             if let Some(proof) = proof {
                 self.check_proof(scope, &stored, &rotation, proof)?;
             }
             let (entry, before) =
-                (self.entry_of(scope, intent, &name.to_string()), stored.credential.version);
+                (self.entry_of(scope, intent, &name.to_string()), stored.active());
             let confirmed = rotation.confirmed(entry.time);
             let detail = if proof.is_some() { "with a proof" } else { "without a proof" };
             let entry = Entry {
@@ -144,19 +143,22 @@ impl Vault {
                 detail: detail.to_owned(),
                 ..entry
             };
-            let change = if waits && rotation.work.is_none() {
-                // None: it was confirmed or cancelled since the rotation was read.
-                match promoted(stored, &rotation, confirmed.clone(), entry.time)? {
-                    Some(change) => change,
-                    None => continue,
+            let change = match stored {
+                Secrets::Credential(stored) if waits && rotation.work.is_none() => {
+                    // None: it was confirmed or cancelled since the rotation was read.
+                    match promoted(*stored, &rotation, confirmed.clone(), entry.time)? {
+                        Some(change) => change,
+                        None => continue,
+                    }
                 }
-            } else {
-                let rotation =
-                    Box::new(StoredRotation { rotation: confirmed.clone(), sealed: None });
-                Change::ReplaceRotation { rotation, leaves_to: None }
+                _ => {
+                    let rotation = confirmed.clone();
+                    let rotation = Box::new(StoredRotation { rotation, sealed: None });
+                    Change::ReplaceRotation { rotation, leaves_to: None }
+                }
             };
             match self.store.commit(Write::new(&**scope, change, entry, None)).await {
-                Ok(()) if waits && rotation.work.is_some() => {
+                Ok(()) if rotation.work.is_some() && confirmed.work_time().is_some() => {
                     return Ok(self.settled(scope, name).await?.rotation);
                 }
                 Ok(()) => return Ok(confirmed),
@@ -178,10 +180,19 @@ impl Vault {
             let StoredRotation { rotation, .. } = self.find_rotation(scope, name).await?;
             match rotation.state {
                 State::Cancelled => return Ok(rotation),
+                _ if rotation.stage() == Some(Stage::GiveUp) => {
+                    return Ok(self.settled(scope, name).await?.rotation);
+                }
                 State::Succeeded => {
                     return Err(Error::InvalidState(
                         "the rotation has succeeded, so its new version is the active one: rotate again",
                     ));
+                }
+                _ if rotation.stage().is_some() => {
+                    match self.cancel_token_rotation(scope, name, rotation, intent).await? {
+                        Some(rotation) => return Ok(rotation),
+                        None => continue,
+                    }
                 }
                 _ if rotation.work.as_ref().is_some_and(|work| !work.has_done_nothing()) => {
                     return Err(Error::InvalidState(
@@ -191,7 +202,7 @@ impl Vault {
                 }
                 _ => {}
             }
-            let mut stored = self.find_credential(scope, &name.parent.id).await?;
+            let mut stored = self.find_credential(scope, name.parent.id()).await?;
             let entry = self.entry_of(scope, intent, &name.to_string());
             let (expect, active) = (stored.credential.revision, stored.credential.version);
             let entry = Entry { version_before: rotation.version, version_after: active, ..entry };
@@ -224,9 +235,9 @@ impl Vault {
     ) -> Result<Rotation, Error> {
         for _ in 0..ATTEMPTS {
             let StoredRotation { rotation, sealed } = self.find_rotation(scope, name).await?;
-            if rotation.work_time().is_none() {
+            if rotation.work_time().is_none() || rotation.stage() == Some(Stage::Hold) {
                 return Err(Error::InvalidState(
-                    "the rotation waits for no carrier: it is over, or waits for ConfirmRotation",
+                    "the rotation waits for no carrier: it is over, or is held until its time or ConfirmRotation",
                 ));
             }
             let entry = self.entry_of(scope, intent, &name.to_string());
@@ -243,130 +254,51 @@ impl Vault {
         Err(Error::VersionConflict)
     }
 
-    /// Destroys what no longer verifies, ends what nobody confirmed, and rotates what is due on its schedule, for as long as it is polled.
-    pub async fn run_rotations(&self) {
-        let mut from = None;
-        loop {
-            let now = self.clock.now();
-            self.clock.wait_until(now.saturating_add(TICK).unwrap_or(now)).await;
-            if let Err(error) = self.end_due(self.clock.now()).await {
-                tracing::error!(%error, "end rotations whose time has come");
-            }
-            match self.rotate_due(self.clock.now(), from.take()).await {
-                Ok(reached) => from = reached,
-                Err(error) => tracing::error!(%error, "look for what is due on its schedule"),
-            }
-        }
-    }
-
-    /// Does what is due at `now`.
-    pub async fn end_due(&self, now: Timestamp) -> Result<(), Error> {
-        let worker = Worker::rotations();
-        loop {
-            let due = self.store.due(&worker, Due::Retirement, now, PAGE).await?;
-            let full = due.len() == PAGE;
-            let ends = due.into_iter().map(|(account, id)| {
-                let scope = worker.retirement(account);
-                async move { self.retire(&scope, &id, now).await }.boxed()
-            });
-            // What cannot be ended comes again, and does not hold up the rest.
-            if ended(ends.collect()).await == 0 || !full {
-                break;
-            }
-        }
-        loop {
-            let due = self.store.due(&worker, Due::Expiry, now, PAGE).await?;
-            let full = due.len() == PAGE;
-            let ends = due.into_iter().map(|(account, id)| {
-                let scope = worker.expiry(account);
-                async move { self.expire(&scope, &id, now).await }.boxed()
-            });
-            if ended(ends.collect()).await == 0 || !full {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Destroys the versions of a credential whose time has passed. Whether there were any. Its etag stays: nobody has
-    /// changed anything. A change that began before puts them back, and they are destroyed again.
-    async fn retire(
-        &self,
-        scope: &AccountScope,
-        id: &ResourceId,
-        now: Timestamp,
-    ) -> Result<bool, Error> {
-        let Some(mut stored) = self.store.credential(scope, id).await? else { return Ok(false) };
-        let (expect, active) = (stored.credential.revision, stored.credential.version);
-        let versions = stored.credential.versions.at(now);
-        if versions == stored.credential.versions {
-            return Ok(false);
-        }
-        let gone = stored.others.iter().filter(|it| !versions.keeps(it.version));
-        let gone: Vec<_> = gone.map(|it| it.version.to_string()).collect();
-        let name = stored.credential.name.to_string();
-        let entry = Entry {
-            version_before: active,
-            version_after: active,
-            detail: format!("destroyed: {}", gone.join(", ")),
-            ..self.entry(scope.actor(), scope.method(), &name)
-        };
-        stored.credential.versions = versions;
-        let new = Box::new(stored.with_kept_versions());
-        let change = Change::ReplaceCredential { expect, new, rotation: None, leaves_to: None };
-        self.store.commit(Write::new(scope, change, entry, None)).await?;
-        Ok(true)
-    }
-
-    /// Ends the delivery of a rotation whose time has passed or whose version is destroyed, or its wait. Whether it was
-    /// so.
-    async fn expire(
-        &self,
-        scope: &AccountScope,
-        id: &ResourceId,
-        now: Timestamp,
-    ) -> Result<bool, Error> {
-        let Some(stored) = self.store.rotation(scope, id).await? else { return Ok(false) };
-        let Rotation { name, resource, version, .. } = &stored.rotation;
-        let credential = self.store.credential(scope, &name.parent.id).await?;
-        let verifies = credential.is_some_and(|it| {
-            it.credential.uid == *resource && it.credential.verifies(*version, now)
-        });
-        let is_due = stored.rotation.due_time().is_some_and(|due| due <= now || !verifies);
-        if !is_due || planted(Defect::KeepDelivery) {
-            return Ok(false);
-        }
-        let rotation = stored.rotation.expired(now);
-        if rotation.state == State::NeedsAttention {
-            tracing::warn!(rotation = %rotation.name, "nobody confirmed a rotation in time");
-        }
-        let entry = Entry {
-            version_before: rotation.version,
-            version_after: rotation.version,
-            ..self.entry(scope.actor(), scope.method(), &rotation.name.to_string())
-        };
-        let rotation = Box::new(StoredRotation { rotation, sealed: None });
-        let change = Change::ReplaceRotation { rotation, leaves_to: None };
-        self.store.commit(Write::new(scope, change, entry, None)).await?;
-        Ok(true)
-    }
-
     fn check_proof(
         &self,
         scope: &AccountScope,
-        stored: &StoredCredential,
+        stored: &Secrets,
         rotation: &Rotation,
         proof: &Proof,
     ) -> Result<(), Error> {
         const WRONG: Invalid = Invalid(
-            "must be HMAC-SHA256 of the rotation's name, keyed with the new password as it was issued",
+            "must be HMAC-SHA256 of the rotation's name, keyed with the new secret as it was issued",
         );
         let version = rotation.version;
         let gone = "the rotation's version is destroyed: confirm without a proof";
         let sealed = stored.sealed(version).ok_or(Error::InvalidState(gone))?;
-        let place = place(scope, stored.credential.uid, Field::Password, version);
+        let place = place(scope, stored.resource(), stored.field(), version);
         let secret = self.sealer.open(&place, sealed)?;
         let expected = crypto::proof_of(&secret, &rotation.name.to_string());
         if crypto::equal(&expected, proof) { Ok(()) } else { Err(Error::field("proof", WRONG)) }
+    }
+
+    /// What a rotation is of, if it is still there.
+    async fn secrets_of(&self, scope: &AccountScope, parent: &Parent) -> Result<Secrets, Error> {
+        Ok(match parent {
+            Parent::Credential(name) => {
+                Secrets::Credential(Box::new(self.find_credential(scope, &name.id).await?))
+            }
+            Parent::Provider(name) => {
+                Secrets::Provider(Box::new(self.find_provider(scope, &name.id).await?))
+            }
+        })
+    }
+
+    /// Whether the version that a rotation made is good for anything.
+    pub(super) async fn verifies(
+        &self,
+        scope: &AccountScope,
+        rotation: &Rotation,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        Ok(match self.secrets_of(scope, &rotation.name.parent).await? {
+            Secrets::Credential(stored) => verifies(&stored.credential, rotation, now),
+            Secrets::Provider(stored) => {
+                let provider = stored.provider;
+                provider.uid == rotation.resource && provider.holds(rotation.version)
+            }
+        })
     }
 
     pub(super) async fn find_rotation(
@@ -377,6 +309,42 @@ impl Vault {
         let found = self.store.rotation(scope, &name.id).await?;
         let found = found.filter(|stored| stored.rotation.name == *name);
         found.ok_or_else(|| Error::NotFound { name: name.to_string() })
+    }
+}
+
+/// A resource with its secrets.
+enum Secrets {
+    Credential(Box<StoredCredential>),
+    Provider(Box<StoredProvider>),
+}
+
+impl Secrets {
+    fn resource(&self) -> Uid {
+        match self {
+            Self::Credential(stored) => stored.credential.uid,
+            Self::Provider(stored) => stored.provider.uid,
+        }
+    }
+
+    fn field(&self) -> Field {
+        match self {
+            Self::Credential(_) => Field::Password,
+            Self::Provider(_) => Field::Token,
+        }
+    }
+
+    fn active(&self) -> u64 {
+        match self {
+            Self::Credential(stored) => stored.credential.version,
+            Self::Provider(stored) => stored.provider.token_version,
+        }
+    }
+
+    fn sealed(&self, version: u64) -> Option<&Sealed> {
+        match self {
+            Self::Credential(stored) => stored.sealed(version),
+            Self::Provider(stored) => stored.sealed(version),
+        }
     }
 }
 
@@ -397,17 +365,4 @@ pub(super) fn promoted(
     let new = Box::new(stored.activated(pending, rotation.overlap, now)?);
     let rotation = Some(Box::new(StoredRotation { rotation: confirmed, sealed: None }));
     Ok(Some(Change::ReplaceCredential { expect, new, rotation, leaves_to: None }))
-}
-
-/// Ends what is due, some at once so that they share their commits. How many were ended.
-async fn ended(ends: Vec<BoxFuture<'_, Result<bool, Error>>>) -> usize {
-    let mut ends = stream::iter(ends).buffer_unordered(AT_ONCE);
-    let mut sum = 0;
-    while let Some(ended) = ends.next().await {
-        if let Err(error) = &ended {
-            tracing::warn!(reason = error.reason(), "end what is due");
-        }
-        sum += usize::from(ended.unwrap_or(false));
-    }
-    sum
 }

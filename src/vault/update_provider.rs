@@ -33,7 +33,7 @@ impl Vault {
             if let Some(done) = self.done_before(scope, intent).await? {
                 return self.provider_of(scope, &done).await;
             }
-            let StoredProvider { provider: old, token } = found?;
+            let StoredProvider { provider: old, token, others } = found?;
             check_etag(etag, &old.etag())?;
             let kind = old
                 .kind
@@ -71,8 +71,9 @@ impl Vault {
             } else {
                 new.revision = old.revision + 1;
                 new.update_time = entry.time;
-                let new = StoredProvider { provider: new.clone(), token };
-                Change::ReplaceProvider { expect: old.revision, new }
+                let (new, expect) =
+                    (StoredProvider { provider: new.clone(), token, others }, old.revision);
+                Change::ReplaceProvider { expect, new, rotation: None, leaves_to: None }
             };
             match self.commit(scope, intent, (id, new.uid), change, entry).await? {
                 Committed::Now if new.kind != old.kind => {

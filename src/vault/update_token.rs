@@ -1,5 +1,6 @@
 //! `UpdateToken`: stage, ask the carrier, compare-and-set. A failed validation changes nothing.
 
+use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use super::get::check_etag;
@@ -12,6 +13,7 @@ use crate::crypto::Field;
 use crate::name::{Etag, ResourceId};
 use crate::provider::{Provider, Token, Verification};
 use crate::store::{Change, StoredProvider};
+use crate::versions::TooMany;
 
 /// A token to replace the stored one.
 #[expect(missing_debug_implementations, reason = "holds a token")]
@@ -38,8 +40,12 @@ impl Vault {
         if let Some(done) = self.done_before(scope, intent).await? {
             return self.provider_of(scope, &done).await;
         }
-        let old = found?.provider;
+        let stored = found?;
+        let old = stored.provider.clone();
         check_etag(update.etag.as_ref(), &old.etag())?;
+        if !update.validate_only {
+            self.superseded(scope, &old, self.clock.now()).await?;
+        }
         let candidate = candidate(&*self.upstream_of(&old.kind)?, update.token)?;
         self.limits.may_ask(scope.account().uid, Some(old.uid))?;
         let validated = self
@@ -47,11 +53,20 @@ impl Vault {
             .await?;
 
         let now = self.clock.now();
-        let (version, verdict) = (old.token_version + 1, validated.verdict());
+        let (version, verdict) = (old.versions.next_number(old.token_version), validated.verdict());
+        // Whoever brings a token of his own fears for those before.
+        let versions = old.versions.cancelled(now).replacing(
+            old.token_version,
+            old.token_update_time,
+            now,
+            SignedDuration::ZERO,
+        );
+        let versions = versions.map_err(|TooMany| Error::Internal("tokens that retire".into()))?;
         let new = Provider {
             verification: Verification::after(&old.verification, version, verdict, None, now),
             token_kind: validated.token().kind.clone(),
             token_version: version,
+            versions,
             revision: old.revision + 1,
             token_update_time: now,
             update_time: now,
@@ -70,8 +85,17 @@ impl Vault {
             detail: new.verification.status.as_str().to_owned(),
             ..self.entry_of(scope, intent, &new.name.to_string())
         };
-        let new_row = StoredProvider { provider: new.clone(), token };
-        let change = Change::ReplaceProvider { expect: old.revision, new: new_row };
+        let rotation = self.superseded(scope, &old, now).await?;
+        let entry = match &rotation {
+            Some(ended) => {
+                let detail = format!("{}, ends rotations/{}", entry.detail, ended.rotation.name.id);
+                Entry { detail, ..entry }
+            }
+            None => entry,
+        };
+        let new_row = StoredProvider { provider: new.clone(), token, others: Vec::new() };
+        let expect = old.revision;
+        let change = Change::ReplaceProvider { expect, new: new_row, rotation, leaves_to: None };
         match self.commit(scope, intent, (id, new.uid), change, entry).await? {
             Committed::Now => {
                 Ok(self.complete(scope, new, &old.verification, &validated, deadline).await)

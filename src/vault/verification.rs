@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Error, Intent, Vault, place};
 use crate::access::AccountScope;
 use crate::audit::{Chain, Entry};
 use crate::crypto::Field;
 use crate::name::ProviderName;
-use crate::provider::{Kind, Provider, Refusal, Status, Token, TokenKind, Verification};
+use crate::provider::{
+    Check, CheckStatus, Kind, Provider, Refusal, Status, Token, TokenKind, Verification, check_name,
+};
 use crate::store::{StoredProvider, Write};
 use crate::telemetry::metrics;
 use crate::upstream::{self, Candidate, Failure, Misfit, UpstreamAccount, Validated};
@@ -82,6 +84,8 @@ impl Vault {
     ) -> Result<Provider, Error> {
         let deadline = Instant::now() + ASKING;
         let token = self.token_of(scope, &stored)?;
+        let old = stored.others.iter().find(|it| it.version < stored.provider.token_version);
+        let old = old.map(|it| self.other_token(scope, &stored, it));
         let provider = stored.provider;
         // The time of asking: of two answers, the one that was asked for later is the newer one.
         let now = self.clock.now();
@@ -93,7 +97,12 @@ impl Vault {
             let survey = if verdict.refusal.is_some() {
                 None
             } else {
-                Some(upstream.survey(&token, deadline).await)
+                let (mut survey, of_old) = tokio::join!(
+                    upstream.survey(&token, deadline),
+                    self.old_token_check(&*upstream, old, deadline),
+                );
+                survey.checks.extend(of_old);
+                Some(survey)
             };
             (verdict, survey)
         };
@@ -145,6 +154,34 @@ impl Vault {
         provider
     }
 
+    /// Whether the carrier still refuses the token that was rotated away a short while ago. None: there is none.
+    async fn old_token_check(
+        &self,
+        upstream: &dyn UpstreamAccount,
+        old: Option<Result<Token, Error>>,
+        deadline: Instant,
+    ) -> Option<Check> {
+        let said = match old? {
+            Ok(old) => timeout_at(deadline, upstream.ask(&old)).await.ok().and_then(Result::ok),
+            // It was damaged where it is stored, which ends nothing else.
+            Err(_) => None,
+        };
+        let (status, message) = match said.and_then(|verdict| verdict.takes_token()) {
+            Some(false) => {
+                (CheckStatus::Passed, "the carrier refuses the token that was rotated away")
+            }
+            Some(true) => (
+                CheckStatus::Failed,
+                "the token that was rotated away still works at the carrier: end it in the carrier's console, and find \
+                 out who uses it",
+            ),
+            None => {
+                (CheckStatus::Unavailable, "the carrier did not say whether the old token works")
+            }
+        };
+        Some(Check::new(check_name::OLD_TOKEN, status, message.to_owned(), self.clock.now()))
+    }
+
     /// Stores a verification, with an audit entry if there is something to say.
     pub(super) async fn record_verification(
         &self,
@@ -167,7 +204,7 @@ impl Vault {
         scope: &AccountScope,
         stored: &StoredProvider,
     ) -> Result<Token, Error> {
-        let StoredProvider { provider, token } = stored;
+        let StoredProvider { provider, token, .. } = stored;
         let place = place(scope, provider.uid, Field::Token, provider.token_version);
         let secret = self.sealer.open(&place, token)?;
         Ok(Token { kind: provider.token_kind.clone(), secret })

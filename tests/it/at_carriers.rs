@@ -1,6 +1,6 @@
 //! Credentials that live at a carrier: their passwords change there and here together, whatever is lost on the way.
 
-mod matrix;
+pub(super) mod matrix;
 mod schedules;
 mod workers;
 

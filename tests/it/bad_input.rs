@@ -22,6 +22,7 @@ use crate::providers::{
 };
 use crate::support::calls::{Call, raw};
 use crate::support::{TestVault, outcome};
+use crate::tokens::rotation_of;
 
 const DESK: &str = "accounts/acme/credentials/desk";
 const MAIN: &str = "accounts/acme/providers/main";
@@ -158,6 +159,7 @@ fn names() -> Vec<Case> {
         each("name", &providers, "name", verify),
         each("name", &providers, "parent", list_verifications),
         each("name", &providers, "name", |name| update_token(&name, TOKEN)),
+        each("name", &providers, "name", |name| rotation_of(&name)),
         each("name", &providers, "name", |name| delete_provider(&name)),
         each("name", &providers, "provider.name", |name| display_name(&name, "x")),
         vec![
@@ -169,6 +171,7 @@ fn names() -> Vec<Case> {
             ("absent", verify(absent_provider.clone()).into(), NOT_FOUND),
             ("absent", list_verifications(absent_provider.clone()).into(), NOT_FOUND),
             ("absent", update_token(&absent_provider, TOKEN).into(), NOT_FOUND),
+            ("absent", rotation_of(&absent_provider).into(), NOT_FOUND),
             ("absent", delete_provider(&absent_provider).into(), NOT_FOUND),
             ("absent", display_name(&absent_provider, "x").into(), NOT_FOUND),
         ],

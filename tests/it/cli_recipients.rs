@@ -148,7 +148,7 @@ async fn what_is_sealed_opens_offline_for_its_recipient_alone() {
     }
     let plain = desk.run("credentials rotate desk-1 --output json");
     let none = Ran::with_input(desk.command("open - --key-file ops.key"), &plain.out);
-    none.says(1, &["it has no sealed password", "no recipient was named"]);
+    none.says(1, &["it has no sealed secret", "no recipient was named"]);
     let issued = plain.json()["issued"]["password"].as_str().unwrap().to_owned();
     assert!(!none.err.contains(&issued), "{none:?}");
 }

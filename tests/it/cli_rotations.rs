@@ -1,7 +1,7 @@
 //! `credvault rotate`: a new password reaches where it should go, whatever breaks on the way, and only then the old one
 //! is given up.
 
-mod proxy;
+pub(crate) mod proxy;
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;

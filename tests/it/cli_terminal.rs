@@ -194,3 +194,25 @@ async fn a_rotation_at_a_carrier_is_asked_for() {
     assert!(!vault.telepath.accepts("trunk-1", "First-Passw0rd"));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "no state is left");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_token_for_nobody_is_asked_about() {
+    let (vault, _) = with_all().await;
+    let token = vault.token("acme", &[Role::TokenWriter]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let asked = |answer: &str| {
+        let rotate = in_terminal(&vault, &token, dir.path(), "providers rotate-token twilio");
+        let mut terminal = Terminal::open(rotate);
+        let shown = terminal.until("Rotate? [y/N] ");
+        assert!(shown.contains("nobody outside the vault gets the new token"), "{shown:?}");
+        terminal.types(answer);
+        (terminal.until(""), terminal.0.wait().unwrap().success())
+    };
+    for no in ["\n", "\u{3}"] {
+        let (shown, is_done) = asked(no);
+        assert!(!is_done && shown.contains("nothing has changed"), "{shown:?}");
+        assert_eq!(vault.twilio.calls_to("AuthTokens"), 0);
+    }
+    let (shown, is_done) = asked("y\n");
+    assert!(is_done && shown.contains("Both tokens work"), "{shown:?}");
+}

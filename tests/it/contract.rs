@@ -6,4 +6,5 @@ mod changes;
 mod rotations;
 pub(crate) mod samples;
 mod store;
+mod tokens;
 mod verifications;

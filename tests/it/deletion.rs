@@ -369,7 +369,7 @@ fn enlarge(vault: &TestVault, account: &str) {
                 enabled, description, labels, version, revision, create_time, update_time, rotate_time,
                 randomblob(length(sealed)), checksum, versions, retire_time, provider, provider_uid, carrier, schedule,
                 next_rotation_time FROM credential, n WHERE account = {uid};
-            INSERT INTO secret_version SELECT account, uid, 2, sealed
+            INSERT INTO secret_version SELECT account, uid, 2, sealed, NULL
                 FROM credential WHERE account = {uid} AND username <> 'alice';
             {numbers} INSERT INTO audit_entry SELECT chain, sequence + i, previous_hash, randomblob(32), time,
                 principal, peer, method, resource, outcome, version_before, version_after, detail, request_id, reason

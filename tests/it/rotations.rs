@@ -19,7 +19,7 @@ use tonic::Status;
 use crate::credentials::{check, create, delete, rotate, set_password, update};
 use crate::support::database::tamper;
 use crate::support::{Clients, TestVault, channel, outcome, uuid};
-pub(crate) use delivery::open;
+pub(crate) use delivery::{open, to};
 
 pub(super) const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const SECOND: SignedDuration = SignedDuration::from_secs(1);

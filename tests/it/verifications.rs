@@ -58,7 +58,7 @@ fn all_is_well(twilio: &FakeTwilio) {
 }
 
 /// A vault with `providers/main` on a trunk, all of it well.
-async fn with_trunk() -> (TestVault, Clients, Provider) {
+pub(crate) async fn with_trunk() -> (TestVault, Clients, Provider) {
     let vault = TestVault::start().await;
     let acme = vault.acme().await;
     all_is_well(&vault.twilio);

@@ -5,19 +5,18 @@ use std::path::PathBuf;
 use anyhow::{anyhow, bail};
 
 use super::{
-    Change, Connection, NO_ACCOUNT, NOT_FOUND, Options, Output, Retry, harmless, label, note,
-    render, say, secrets,
+    Change, NO_ACCOUNT, NOT_FOUND, Options, Output, Retry, harmless, label, note, render, say,
+    secrets,
 };
 use crate::cli::client::is_undone;
 use crate::cli::rotate::How;
 use crate::cli::rotation_policy::Policy;
-use crate::cli::rotations;
+use crate::cli::{recipient_keys, rotations};
 use crate::grpc::client::{duration, time};
 use crate::grpc::proto::credential::AtCarrier;
-use crate::grpc::proto::recipient::Key;
 use crate::grpc::proto::{
-    CreateCredentialRequest, Credential, IssuedSecret, Recipient, RotateCredentialRequest,
-    Rotation, SealedSecret, TelepathTrunk, TwilioCredential, VobizCredential,
+    CreateCredentialRequest, Credential, IssuedSecret, RotateCredentialRequest, Rotation,
+    SealedSecret, TelepathTrunk, TwilioCredential, VobizCredential,
 };
 
 /// Whom the password is for.
@@ -26,14 +25,6 @@ struct For {
     /// Have it sealed for this enrolled key, by its id or whole name: `credvault open` opens what is then printed
     #[arg(long, value_name = "KEY")]
     recipient_key: Option<String>,
-}
-
-impl For {
-    fn recipient(self, connection: &Connection) -> anyhow::Result<Option<Recipient>> {
-        let name = self.recipient_key.map(|key| connection.name("recipientKeys", &key));
-        let key = name.transpose()?.map(Key::RecipientKey);
-        Ok(key.map(|key| Recipient { key: Some(key) }))
-    }
 }
 
 /// Where a credential lives, if its carrier has the word on it.
@@ -186,7 +177,8 @@ pub(super) async fn create(args: CreateArgs) -> anyhow::Result<()> {
     let connection = args.options.connect()?;
     let parent = connection.account()?;
     let password = args.password_file.as_deref().map(secrets::password).transpose()?;
-    let recipient = args.recipient.recipient(&connection)?;
+    let recipient =
+        recipient_keys::recipient(&connection, args.recipient.recipient_key.as_deref())?;
     let provider =
         args.residence.provider.map(|it| connection.name("providers", &it)).transpose()?;
     let is_at_carrier = provider.is_some();
@@ -235,7 +227,8 @@ pub(super) async fn rotate(args: RotateArgs) -> anyhow::Result<()> {
     let output = args.options.output;
     let connection = args.options.connect()?;
     let name = connection.name("credentials", &args.credential)?;
-    let recipient = args.recipient.recipient(&connection)?;
+    let recipient =
+        recipient_keys::recipient(&connection, args.recipient.recipient_key.as_deref())?;
     let place = args.out.open()?;
     let request_id = args.retry.id()?;
     let request = RotateCredentialRequest {

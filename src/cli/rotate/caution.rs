@@ -37,14 +37,26 @@ pub(super) async fn look(
     let Some(at) = &credential.at_carrier else { return Ok(false) };
     check(at, &args.how)?;
     note(warning(at, &credential, &args.how));
-    if args.yes {
-        return Ok(true);
+    agreed(patience, args.yes, "rotate").await?;
+    Ok(true)
+}
+
+/// Goes on only if somebody says so: with `--yes`, which belongs behind the word `command` of what was typed, or at the
+/// terminal.
+pub(in crate::cli) async fn agreed(
+    patience: &mut Patience,
+    yes: bool,
+    command: &str,
+) -> anyhow::Result<()> {
+    if yes {
+        return Ok(());
     }
     if !stdin().is_terminal() || !is_watched() {
-        bail!("not rotated: nothing has changed\nTo rotate, type: `{}`", with_yes(&typed()));
+        let again = with_yes(&typed(), command);
+        bail!("not rotated: nothing has changed\nTo rotate, type: `{again}`");
     }
     match patience.answer("Rotate? [y/N] ").await {
-        Ok(answer) if ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) => Ok(true),
+        Ok(answer) if ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) => Ok(()),
         Ok(_) => Err(anyhow!("not rotated: nothing has changed")),
         Err(_) => Err(anyhow!("interrupted: nothing has changed")),
     }
@@ -106,8 +118,8 @@ fn warning(at: &AtCarrier, credential: &Credential, how: &How) -> String {
     )
 }
 
-/// What was typed, with `--yes`. The words behind `--` may be confidential, and a log may keep what is printed.
-fn with_yes(typed: &[OsString]) -> String {
+/// What was typed, with `--yes` behind the word `command`. The words behind `--` may be confidential, and a log may keep what is printed.
+fn with_yes(typed: &[OsString], command: &str) -> String {
     let mut words = typed.iter().skip(1);
     let mut line = "credvault".to_owned();
     let push = |line: &mut String, word: &str| {
@@ -120,7 +132,7 @@ fn with_yes(typed: &[OsString]) -> String {
             break;
         }
         push(&mut line, &quoted(Path::new(word)));
-        if word == "rotate" && !line.contains(" --yes") {
+        if word == command && !line.contains(" --yes") {
             push(&mut line, "--yes");
         }
     }
@@ -164,10 +176,10 @@ mod tests {
         let typed = |words: &str| words.split('|').map(OsString::from).collect::<Vec<_>>();
         let words = "./target/credvault|rotate|desk-1|--out|a b|--reason|rotate";
         assert_eq!(
-            with_yes(&typed(words)),
+            with_yes(&typed(words), "rotate"),
             "credvault rotate --yes desk-1 --out 'a b' --reason rotate"
         );
         let words = "credvault|rotate|desk-1|--|curl|-H|Authorization: x";
-        assert_eq!(with_yes(&typed(words)), "credvault rotate --yes desk-1 -- COMMAND");
+        assert_eq!(with_yes(&typed(words), "rotate"), "credvault rotate --yes desk-1 -- COMMAND");
     }
 }

@@ -24,13 +24,13 @@ const LONGEST: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_secs(1);
 
 /// How long to go on asking, and what ends it before.
-pub(super) struct Patience {
+pub(in crate::cli) struct Patience {
     most: Duration,
     signals: Signals,
 }
 
 /// Why there is no answer.
-pub(super) enum Trouble {
+pub(in crate::cli) enum Trouble {
     /// Somebody does not want to wait any longer.
     Interrupted,
     /// This, at last.
@@ -42,7 +42,7 @@ pub(super) enum Trouble {
 }
 
 impl Patience {
-    pub(super) fn new(most: Duration) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn new(most: Duration) -> anyhow::Result<Self> {
         Ok(Self { most, signals: Signals::listen()? })
     }
 
@@ -57,9 +57,18 @@ impl Patience {
         if Instant::now() + REST > end {
             return Ok(false);
         }
+        self.pause(REST, doing).await.map(|()| true)
+    }
+
+    /// Waits for so long, and says beside the answer for what.
+    pub(in crate::cli) async fn pause(
+        &mut self,
+        length: Duration,
+        doing: &str,
+    ) -> Result<(), Trouble> {
         let _progress = Progress::show(doing);
         tokio::select! {
-            () = sleep(REST) => Ok(true),
+            () = sleep(length) => Ok(()),
             () = self.signals.next() => Err(Trouble::Interrupted),
         }
     }
@@ -79,7 +88,7 @@ impl Patience {
     }
 
     /// Calls, and says beside the answer what it waits for.
-    pub(super) async fn ask<R: Rpc + Clone>(
+    pub(in crate::cli) async fn ask<R: Rpc + Clone>(
         &mut self,
         connection: &Connection,
         request: &R,

@@ -6,11 +6,13 @@ use super::{field, timestamp};
 use crate::account::Account;
 use crate::grpc::proto;
 use crate::grpc::proto::recipient::Key;
-use crate::name::{AccountName, CredentialName, Invalid, ResourceId};
+use crate::name::{AccountName, Invalid, ResourceId};
 use crate::provider::DisplayName;
 use crate::recipient::{PublicKey, Recipient, RecipientKey, RecipientKeyName};
-use crate::rotation::{Outcome, Rotation, RotationFilter, RotationName, State, Step, StepKind};
-use crate::vault::{Error, NewRecipientKey, Proof, SealedSecret};
+use crate::rotation::{
+    Outcome, Parent, Rotation, RotationFilter, RotationName, State, Step, StepKind, Task,
+};
+use crate::vault::{Error, NewRecipientKey, NewTokenRotation, Proof, SealedSecret};
 use crate::versions::LONGEST_OVERLAP;
 
 /// The name of a rotation.
@@ -18,15 +20,16 @@ pub(in crate::grpc) fn name(text: &str) -> Result<RotationName, Error> {
     field("name", text, RotationName::parse)
 }
 
-/// The parent of rotations: an account, or one credential of it.
-pub(in crate::grpc) fn parent(text: &str) -> Result<(ResourceId, Option<ResourceId>), Error> {
+/// The parent of rotations: an account, or one credential or provider of it.
+pub(in crate::grpc) fn parent(text: &str) -> Result<(ResourceId, Option<Parent>), Error> {
     const SHAPE: Invalid = Invalid(
-        "must have the form accounts/{account} or accounts/{account}/credentials/{credential}",
+        "must have the form accounts/{account}, accounts/{account}/credentials/{credential} or \
+         accounts/{account}/providers/{provider}",
     );
     let parse = |text: &str| match AccountName::parse(text) {
         Ok(account) => Ok((account.0, None)),
-        Err(_) => match CredentialName::parse(text) {
-            Ok(credential) => Ok((credential.account, Some(credential.id))),
+        Err(_) => match Parent::parse(text) {
+            Ok(parent) => Ok((parent.account().clone(), Some(parent))),
             Err(_) => Err(SHAPE),
         },
     };
@@ -78,8 +81,28 @@ pub(in crate::grpc) fn recipient(
     }
 }
 
+/// How to rotate a token.
+pub(in crate::grpc) fn new_token_rotation(
+    request: proto::RotateTokenRequest,
+    account: &ResourceId,
+) -> Result<NewTokenRotation, Error> {
+    let to = request.recipient.map(|to| recipient(Some(to), account)).transpose()?;
+    Ok(NewTokenRotation {
+        hold: up_to_30_days("hold", request.hold)?,
+        require_confirmation: request.require_confirmation,
+        recipient: to,
+    })
+}
+
 /// How long an old secret verifies.
 pub(in crate::grpc) fn overlap(
+    duration: Option<prost_types::Duration>,
+) -> Result<SignedDuration, Error> {
+    up_to_30_days("overlap", duration)
+}
+
+fn up_to_30_days(
+    path: &str,
     duration: Option<prost_types::Duration>,
 ) -> Result<SignedDuration, Error> {
     let Some(duration) = duration else { return Ok(SignedDuration::ZERO) };
@@ -88,7 +111,7 @@ pub(in crate::grpc) fn overlap(
     asked
         .filter(|_| (0..1_000_000_000).contains(&duration.nanos))
         .filter(|asked| (SignedDuration::ZERO..=LONGEST_OVERLAP).contains(asked))
-        .ok_or_else(|| Error::field("overlap", Invalid("must be from 0s to 2592000s (30 days)")))
+        .ok_or_else(|| Error::field(path, Invalid("must be from 0s to 2592000s (30 days)")))
 }
 
 fn duration(duration: SignedDuration) -> Option<prost_types::Duration> {
@@ -100,10 +123,13 @@ fn state_to_wire(state: State) -> proto::RotationState {
     match state {
         State::Pending => proto::RotationState::Pending,
         State::Applying => proto::RotationState::Applying,
+        State::Verifying => proto::RotationState::Verifying,
         State::Holding => proto::RotationState::Holding,
+        State::Finishing => proto::RotationState::Finishing,
         State::Succeeded => proto::RotationState::Succeeded,
         State::Cancelled => proto::RotationState::Cancelled,
         State::NeedsAttention => proto::RotationState::NeedsAttention,
+        State::Cancelling => proto::RotationState::Cancelling,
     }
 }
 
@@ -116,6 +142,10 @@ fn step_to_wire(step: Step) -> proto::RotationStep {
         StepKind::Expire => proto::RotationStepKind::Expire,
         StepKind::Apply => proto::RotationStepKind::Apply,
         StepKind::Wait => proto::RotationStepKind::Wait,
+        StepKind::Discard => proto::RotationStepKind::Discard,
+        StepKind::Verify => proto::RotationStepKind::Verify,
+        StepKind::Finish => proto::RotationStepKind::Finish,
+        StepKind::Probe => proto::RotationStepKind::Probe,
     };
     let outcome = match step.outcome {
         Outcome::Done => proto::RotationStepOutcome::Done,
@@ -135,6 +165,10 @@ fn step_to_wire(step: Step) -> proto::RotationStep {
 /// A rotation. There is no field for a secret to be in.
 pub(in crate::grpc) fn to_wire(rotation: Rotation) -> proto::Rotation {
     let next_call_time = rotation.work_time();
+    let hold = match rotation.work.as_ref().map(|work| &work.task) {
+        Some(Task::Token { hold, .. }) => *hold,
+        _ => SignedDuration::ZERO,
+    };
     let (fingerprint, expire_time) = match rotation.delivery {
         Some(delivery) => (delivery.key_fingerprint, Some(timestamp(delivery.expire_time))),
         None => (String::new(), None),
@@ -153,6 +187,7 @@ pub(in crate::grpc) fn to_wire(rotation: Rotation) -> proto::Rotation {
         end_time: rotation.end_time.map(timestamp),
         confirm_time: rotation.confirm_time.map(timestamp),
         next_call_time: next_call_time.map(timestamp),
+        hold: duration(hold),
         uncertain: rotation.work.is_some_and(|work| work.unsure),
     }
 }
@@ -160,7 +195,7 @@ pub(in crate::grpc) fn to_wire(rotation: Rotation) -> proto::Rotation {
 /// A secret in the form that only its recipient opens.
 pub(in crate::grpc) fn sealed_to_wire(sealed: SealedSecret) -> proto::SealedSecret {
     proto::SealedSecret {
-        credential: sealed.credential.to_string(),
+        credential: sealed.resource.to_string(),
         version: super::count(sealed.version),
         request_id: sealed.delivery.request_id,
         public_key_sha256: sealed.delivery.key_fingerprint,

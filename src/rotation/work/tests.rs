@@ -4,9 +4,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::name::{CredentialName, ResourceId};
+use crate::name::ResourceId;
 use crate::provider::Refusal;
-use crate::rotation::RotationName;
+use crate::rotation::{Parent, RotationName};
 
 const MINE: (Uid, bool) = (Uid::from_bytes([1; 16]), false);
 const OTHERS: Uid = Uid::from_bytes([2; 16]);
@@ -16,7 +16,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn begun(chooser: Chooser, require_confirmation: bool) -> Rotation {
-    let parent = CredentialName::parse("accounts/acme/credentials/desk").unwrap();
+    let parent = Parent::parse("accounts/acme/credentials/desk").unwrap();
     Rotation {
         name: RotationName { parent, id: ResourceId::made_at(at(0), [7; 10]) },
         resource: Uid::from_bytes([3; 16]),
@@ -31,7 +31,7 @@ fn begun(chooser: Chooser, require_confirmation: bool) -> Rotation {
         update_time: at(0),
         end_time: None,
         confirm_time: None,
-        work: Some(Work::new(chooser, Some(Recipient::Caller), at(0))),
+        work: Some(Work::password(chooser, Some(Recipient::Caller), at(0))),
     }
 }
 

@@ -14,6 +14,7 @@ use super::write::{exactly_one, execute, insert, json as to_json, number, read_b
 use crate::access::AccountScope;
 use crate::account::Account;
 use crate::credential::{Credential, Description, Labels, Realm, Residence, Username};
+use crate::crypto::Sealed;
 use crate::name::{CredentialName, ResourceId, Uid};
 use crate::store::{DuePosition, Error, StoredCredential, StoredVersion, Taken};
 
@@ -270,21 +271,30 @@ pub(super) fn replace(
     exactly_one(rows)?;
     let (id, key) = (&credential.name.id, (account, credential.uid));
     read_back(connection, "credential", account, id, Some(credential.revision))?;
-    replace_others(connection, key, others)?;
-    rotations::end_deliveries(connection, account, credential)
+    replace_others(connection, key, others.iter().map(|it| (it.version, &it.sealed, None)))?;
+    rotations::end_deliveries(connection, key, |version| {
+        version == credential.version || credential.versions.keeps(version)
+    })
 }
 
-fn replace_others(
+/// Stores what is kept beside the active secret of a resource, each with its version and, of a token, its kind.
+pub(super) fn replace_others<'a>(
     connection: &Connection,
     (account, resource): (Uid, Uid),
-    others: &[StoredVersion],
+    others: impl IntoIterator<Item = (u64, &'a Sealed, Option<String>)>,
 ) -> std::result::Result<(), Error> {
     destroy_others(connection, account, resource)?;
-    for StoredVersion { version, sealed } in others {
+    for (version, sealed, kind) in others {
         execute(
             connection,
-            "INSERT INTO secret_version (account, resource, version, sealed) VALUES (?1, ?2, ?3, ?4)",
-            params![account.as_bytes(), resource.as_bytes(), number(*version)?, sealed.as_bytes()],
+            "INSERT INTO secret_version (account, resource, version, sealed, token_kind) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                account.as_bytes(),
+                resource.as_bytes(),
+                number(version)?,
+                sealed.as_bytes(),
+                kind
+            ],
         )?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::files::{self, Look};
-use super::{access, credentials, place, read};
+use super::{access, credentials, place, providers, read};
 use crate::access::Owner;
 use crate::access::api_token::TokenMetadata;
 use crate::account::Account;
@@ -157,16 +157,19 @@ impl Inspection for Inspected {
             };
             Ok(std::iter::once(active).chain(stored.others).map(secret).collect())
         })?;
-        self.each_row(account, "provider", &read::all_providers(), each, |row| {
-            let stored = read::stored_provider(row, account)?;
+        self.each_row(account, "provider", &providers::all(), each, |row| {
+            let stored = providers::genuine(&self.connection, row, account)?;
             let it = stored.provider;
-            Ok(vec![StoredSecret {
+            let others = stored.others.into_iter().map(|it| (it.version, it.sealed));
+            let secret = |(version, sealed)| StoredSecret {
                 name: it.name.to_string(),
                 resource: it.uid,
                 kind: SecretKind::Token,
-                version: it.token_version,
-                sealed: stored.token,
-            }])
+                version,
+                sealed,
+            };
+            let active = (it.token_version, stored.token);
+            Ok(std::iter::once(active).chain(others).map(secret).collect())
         })
     }
 

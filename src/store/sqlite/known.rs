@@ -76,7 +76,7 @@ pub(super) fn concerns_callers(change: &Change) -> bool {
         | Change::CreateProvider(_)
         | Change::ReplaceProvider { .. }
         | Change::RecordVerification(_)
-        | Change::DeleteProvider(_) => false,
+        | Change::DeleteProvider { .. } => false,
     }
 }
 

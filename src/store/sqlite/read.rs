@@ -4,13 +4,11 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
-use crate::access::AccountScope;
 use crate::account::Account;
 use crate::audit::{ACCEPT_CLOCK, Actor, Entry, Link, Linked};
 use crate::crypto::{Sealed, SealedRoot};
-use crate::name::{ProviderName, ResourceId, Uid};
-use crate::provider::{DisplayName, Provider, ProviderFilter};
-use crate::store::{Done, Identity, OnceKey, Page, StoredProvider};
+use crate::name::{ResourceId, Uid};
+use crate::store::{Done, Identity, OnceKey, Page};
 
 /// A page ends early at this size, so that an answer stays below 1 MiB.
 pub(super) const PAGE_BYTES: usize = 768 * 1024;
@@ -36,36 +34,6 @@ pub(super) fn identity(connection: &Connection) -> Result<Identity> {
     })
 }
 
-/// For all of an account: rows for [`stored_provider`].
-pub(super) fn all_providers() -> String {
-    format!("SELECT {PROVIDER} FROM provider AS p WHERE p.account = ?1")
-}
-
-/// Columns of the table `provider AS p`.
-const PROVIDER: &str =
-    "p.id, p.uid, p.display_name, p.kind, p.verification, p.token_version, p.revision,
-    p.token_update_time, p.create_time, p.update_time, p.token_kind, p.sealed";
-
-fn provider_row(row: &Row<'_>, account: &Account) -> Result<Provider> {
-    Ok(Provider {
-        name: ProviderName { account: account.id.clone(), id: resource_id(row, 0)? },
-        uid: uid(row, 1)?,
-        display_name: parsed(row, 2, DisplayName::parse)?,
-        kind: json(row, 3)?,
-        token_kind: json(row, 10)?,
-        verification: json(row, 4)?,
-        token_version: count(row, 5)?,
-        revision: count(row, 6)?,
-        token_update_time: time(row, 7)?,
-        create_time: time(row, 8)?,
-        update_time: time(row, 9)?,
-    })
-}
-
-pub(super) fn stored_provider(row: &Row<'_>, account: &Account) -> Result<StoredProvider> {
-    Ok(StoredProvider { provider: provider_row(row, account)?, token: sealed(row, 11)? })
-}
-
 /// An account in five columns from `first` on.
 pub(super) fn account(row: &Row<'_>, first: usize) -> Result<Account> {
     Ok(Account {
@@ -74,38 +42,6 @@ pub(super) fn account(row: &Row<'_>, first: usize) -> Result<Account> {
         disabled: row.get(first + 2)?,
         create_time: time(row, first + 3)?,
         enrolled_keys_only: row.get(first + 4)?,
-    })
-}
-
-pub(super) fn provider(
-    connection: &Connection,
-    scope: &AccountScope,
-    id: &ResourceId,
-) -> Result<Option<StoredProvider>> {
-    let sql = format!("SELECT {PROVIDER} FROM provider AS p WHERE p.account = ?1 AND p.id = ?2");
-    let key = params![scope.account().uid.as_bytes(), id.as_str()];
-    one(connection, &sql, key, |row| stored_provider(row, scope.account()))
-}
-
-pub(super) fn list_providers(
-    connection: &Connection,
-    account: &Account,
-    filter: &ProviderFilter,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Page<Provider>> {
-    let sql = format!(
-        "SELECT {PROVIDER} FROM provider AS p WHERE p.account = ?1 AND p.id > ?2
-        AND (?3 IS NULL OR p.type = ?3) AND (?4 IS NULL OR p.status = ?4) ORDER BY p.id"
-    );
-    let arguments = params![
-        account.uid.as_bytes(),
-        after.unwrap_or_default(),
-        filter.provider_type.map(crate::provider::ProviderType::as_str),
-        filter.status.map(crate::provider::Status::as_str),
-    ];
-    page(connection, &sql, arguments, limit, |row| {
-        Ok((provider_row(row, account)?, text_size(row, &[0, 2, 3, 4, 10])?))
     })
 }
 

@@ -10,13 +10,12 @@ use super::read::{
 };
 use super::write::{exactly_one, execute, insert, json as to_json, number};
 use crate::account::Account;
-use crate::credential::Credential;
 use crate::crypto::delivery::Delivered;
-use crate::name::{CredentialName, Invalid, ResourceId, Uid};
+use crate::name::{AccountName, ResourceId, Uid};
 use crate::provider::DisplayName;
 use crate::recipient::{PublicKey, Recipient, RecipientKey, RecipientKeyName};
 use crate::rotation::{
-    Delivery, REMEMBERED, Rotation, RotationFilter, RotationName, State, Step, Work,
+    Delivery, Parent, REMEMBERED, Rotation, RotationFilter, RotationName, State, Step, Work,
 };
 use crate::store::{Change, Counted, Due, Error, Page, StoredRotation, VersionKey, VersionUse};
 
@@ -42,10 +41,9 @@ fn rotation_row(row: &Row<'_>, account: &Account) -> Result<Rotation> {
     let details: Details = json(row, 6)?;
     Ok(Rotation {
         name: RotationName {
-            parent: CredentialName {
-                account: account.id.clone(),
-                id: parsed(row, 1, credential_id)?,
-            },
+            parent: parsed(row, 1, |stored| {
+                Parent::parse(&format!("{}/{stored}", AccountName(account.id.clone())))
+            })?,
             id: resource_id(row, 0)?,
         },
         resource: uid(row, 2)?,
@@ -65,12 +63,11 @@ fn rotation_row(row: &Row<'_>, account: &Account) -> Result<Rotation> {
 }
 
 /// The parent as stored: the last two parts of its name.
-fn parent(credential: &ResourceId) -> String {
-    format!("credentials/{credential}")
-}
-
-fn credential_id(parent: &str) -> std::result::Result<ResourceId, Invalid> {
-    ResourceId::parse(parent.strip_prefix("credentials/").unwrap_or_default())
+fn parent(parent: &Parent) -> String {
+    match parent {
+        Parent::Credential(name) => format!("credentials/{}", name.id),
+        Parent::Provider(name) => format!("providers/{}", name.id),
+    }
 }
 
 fn stored(row: &Row<'_>, account: &Account) -> Result<StoredRotation> {
@@ -151,6 +148,7 @@ pub(super) fn due(
 ) -> Result<Vec<(Account, ResourceId)>> {
     let (table, time) = match what {
         Due::Retirement => ("credential", "retire_time"),
+        Due::TokenRetirement => ("provider", "retire_time"),
         Due::Expiry => ("rotation", "due_time"),
         Due::Work => ("rotation", "work_time"),
     };
@@ -209,7 +207,7 @@ pub(super) fn store(connection: &Connection, account: Uid, new: &StoredRotation)
         params![
             account.as_bytes(),
             id,
-            parent(&rotation.name.parent.id),
+            parent(&rotation.name.parent),
             rotation.resource.as_bytes(),
             number(rotation.version)?,
             revision,
@@ -306,6 +304,7 @@ pub(super) fn may_leave(
 ) -> Written {
     let (Change::CreateCredential { leaves_to, .. }
     | Change::ReplaceCredential { leaves_to, .. }
+    | Change::ReplaceProvider { leaves_to, .. }
     | Change::ReplaceRotation { leaves_to, .. }) = change
     else {
         return Ok(());
@@ -324,14 +323,18 @@ pub(super) fn may_leave(
 }
 
 /// Has the vault look at deliveries of versions that verify no more.
-pub(super) fn end_deliveries(connection: &Connection, account: Uid, new: &Credential) -> Written {
+pub(super) fn end_deliveries(
+    connection: &Connection,
+    (account, resource): (Uid, Uid),
+    verifies: impl Fn(u64) -> bool,
+) -> Written {
     let sql = "SELECT id, version FROM rotation WHERE account = ?1 AND resource = ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    let key = params![account.as_bytes(), new.uid.as_bytes()];
+    let key = params![account.as_bytes(), resource.as_bytes()];
     let known = statement.query_map(key, |row| Ok((row.get::<_, String>(0)?, count(row, 1)?)))?;
     for known in known {
         let (id, version) = known?;
-        if version != new.version && !new.versions.keeps(version) {
+        if !verifies(version) {
             execute(
                 connection,
                 "UPDATE rotation SET due_time = 0 WHERE account = ?1 AND id = ?2 AND sealed IS NOT NULL",

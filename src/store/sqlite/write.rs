@@ -10,9 +10,9 @@ use crate::defect::{Defect, planted};
 use crate::name::{ResourceId, Uid};
 use crate::provider::Provider;
 use crate::store::change::Record;
-use crate::store::{Change, Done, Error, OnceKey, StoredProvider, StoredRotation, Taken, Write};
+use crate::store::{Change, Done, Error, OnceKey, StoredRotation, Taken, Write};
 
-use super::{access, credentials, read, rotations, verifications};
+use super::{access, credentials, providers, read, rotations, verifications};
 
 /// The last links of the chains that a transaction has appended to, so that each is read once.
 #[derive(Default)]
@@ -135,21 +135,24 @@ fn change(
             delete(connection, "credential", account, &name.id, *uid, *revision)?;
             rotations::delete_of(connection, account, *uid)
         }
-        Change::CreateProvider(new) => insert_provider(connection, account, new),
-        Change::ReplaceProvider { expect, new } => {
-            replace_provider(connection, account, *expect, new)
+        Change::CreateProvider(new) => providers::insert_new(connection, account, new),
+        Change::ReplaceProvider { expect, new, rotation, .. } => {
+            providers::replace(connection, account, *expect, new)
+                .and_then(|()| store_rotation(connection, account, rotation.as_deref()))
         }
         Change::RecordVerification(provider) => {
             let news = verifications::store_latest(connection, account, provider, now)?;
             // What the entry says of a change did not come true.
             return Ok((!news).then(|| "a later verification is known".to_owned()));
         }
-        Change::DeleteProvider(provider) => {
+        Change::DeleteProvider { provider, rotation } => {
+            store_rotation(connection, account, rotation.as_deref())?;
             let Provider { uid, name, revision, .. } = provider;
             if credentials::any_at(connection, account, *uid)? {
                 return Err(Error::InUse);
             }
             delete(connection, "provider", account, &name.id, *uid, *revision)?;
+            rotations::delete_of(connection, account, *uid)?;
             verifications::delete_history(connection, *uid)
         }
     };
@@ -162,93 +165,6 @@ fn store_rotation(
     rotation: Option<&StoredRotation>,
 ) -> Result<(), Error> {
     rotation.map_or(Ok(()), |rotation| rotations::store(connection, account, rotation))
-}
-
-fn insert_provider(
-    connection: &Connection,
-    account: Uid,
-    new: &StoredProvider,
-) -> Result<(), Error> {
-    let StoredProvider { provider, token } = new;
-    insert(
-        connection,
-        "INSERT INTO provider (account, id, uid, display_name, type, kind, status, verification,
-            token_version, revision, token_update_time, create_time, update_time, sealed, token_kind,
-            verify_time)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-        params![
-            account.as_bytes(),
-            provider.name.id.as_str(),
-            provider.uid.as_bytes(),
-            provider.display_name.as_str(),
-            provider.kind.provider_type().as_str(),
-            json(&provider.kind)?,
-            provider.verification.status.as_str(),
-            json(&provider.verification)?,
-            number(provider.token_version)?,
-            number(provider.revision)?,
-            provider.token_update_time.as_microsecond(),
-            provider.create_time.as_microsecond(),
-            provider.update_time.as_microsecond(),
-            token.as_bytes(),
-            json(&provider.token_kind)?,
-            provider.verification.last_verify_time.map(jiff::Timestamp::as_microsecond),
-        ],
-    )?;
-    verifications::append_history(connection, provider)
-}
-
-/// The token before is destroyed with it: nothing is left of its ciphertext.
-fn replace_provider(
-    connection: &Connection,
-    account: Uid,
-    expect: u64,
-    new: &StoredProvider,
-) -> Result<(), Error> {
-    let StoredProvider { provider, token } = new;
-    // One of meanwhile is newer than the one that this change was made from.
-    let before: Option<(i64, String)> = connection
-        .prepare_cached("SELECT token_version, kind FROM provider WHERE account = ?1 AND id = ?2")?
-        .query_row(params![account.as_bytes(), provider.name.id.as_str()], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
-        .optional()?;
-    let version = number(provider.token_version)?;
-    let keeps_verification = before.is_some_and(|(stored, kind)| {
-        stored == version && verifications::is_kind(&kind, &provider.kind)
-    });
-    let rows = execute(
-        connection,
-        "UPDATE provider SET display_name = ?5,
-            status = iif(?16, status, ?6), verification = iif(?16, verification, ?7),
-            verify_time = iif(?16, verify_time, ?14),
-            token_version = ?8, revision = ?9, token_update_time = ?10, update_time = ?11,
-            sealed = ?12, kind = ?13, token_kind = ?15
-         WHERE account = ?1 AND id = ?2 AND uid = ?3 AND revision = ?4",
-        params![
-            account.as_bytes(),
-            provider.name.id.as_str(),
-            provider.uid.as_bytes(),
-            number(expect)?,
-            provider.display_name.as_str(),
-            provider.verification.status.as_str(),
-            json(&provider.verification)?,
-            number(provider.token_version)?,
-            number(provider.revision)?,
-            provider.token_update_time.as_microsecond(),
-            provider.update_time.as_microsecond(),
-            token.as_bytes(),
-            json(&provider.kind)?,
-            provider.verification.last_verify_time.map(jiff::Timestamp::as_microsecond),
-            json(&provider.token_kind)?,
-            keeps_verification,
-        ],
-    )?;
-    exactly_one(rows)?;
-    if !keeps_verification {
-        verifications::append_history(connection, provider)?;
-    }
-    read_back(connection, "provider", account, &provider.name.id, Some(provider.revision))
 }
 
 /// `table` is one of two literals of this file.

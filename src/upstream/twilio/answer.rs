@@ -127,17 +127,20 @@ impl SecondaryToken {
     }
 }
 
-/// The answer to a promotion. It has the token as well, which is known.
+/// The answer to a promotion, with the token that is the primary one by now.
 #[derive(Deserialize)]
 pub(super) struct Promotion {
     account_sid: String,
+    #[serde(deserialize_with = "secret")]
+    auth_token: SecretText,
 }
 
 impl Promotion {
-    /// Whether the answer is of this account.
-    pub(super) fn confirm(body: &[u8], account: &str) -> Result<(), Outage> {
+    /// Whether the answer is of this account, and this token was promoted.
+    pub(super) fn confirm(body: &[u8], account: &str, token: &SecretText) -> Result<(), Outage> {
         let promotion: Self = parse(body)?;
-        if promotion.account_sid == account { Ok(()) } else { Err(Outage::Protocol) }
+        let is_it = promotion.auth_token.expose() == token.expose();
+        if promotion.account_sid == account && is_it { Ok(()) } else { Err(Outage::Protocol) }
     }
 }
 
@@ -381,10 +384,14 @@ mod tests {
         for (body, good) in [
             (r#"{"account_sid":"AC1","auth_token":"x"}"#, true),
             (r#"{"account_sid":"AC2"}"#, false),
+            (r#"{"account_sid":"AC1","auth_token":"y"}"#, false),
+            (r#"{"account_sid":"AC1"}"#, false),
             (r#"{"auth_token":"x"}"#, false),
             ("", false),
         ] {
-            assert_eq!(Promotion::confirm(body.as_bytes(), "AC1").is_ok(), good, "{body}");
+            let token = SecretText::new("x".to_owned());
+            let confirmed = Promotion::confirm(body.as_bytes(), "AC1", &token);
+            assert_eq!(confirmed.is_ok(), good, "{body}");
         }
     }
 

@@ -83,13 +83,27 @@ impl At<'_> {
         Ok(Token { kind: TokenKind::AuthToken, secret })
     }
 
+    /// Twilio promotes whatever is the secondary token by then, so it is asked only while the old one is the primary:
+    /// after that somebody else's would be promoted, and this one ended.
     async fn promote(&self, new: &Token, old: &Token) -> Result<(), Undone> {
+        match self.says_of(old).await.map_err(Undone::NotDone)? {
+            Said::No(Refusal::RejectedToken) => {
+                return match self.says_of(new).await.map_err(Undone::NotDone)? {
+                    Said::Yes | Said::YesButInactive => Ok(()),
+                    said @ Said::No(_) => Err(Undone::Refused(objection_to(said))),
+                };
+            }
+            Said::No(refusal) => return Err(Undone::Refused(Objection::Token(refusal))),
+            Said::Yes | Said::YesButInactive => {}
+        }
         let auth = auth(self.account, new);
         let request = Request::bare(Method::POST, self.auth_tokens("Promote"), auth);
         let answer = self.twilio.change(request).await?;
         match answer.status.as_u16() {
-            200 => Promotion::confirm(&answer.body, self.account.account_sid.as_str())
-                .map_err(Undone::Unknown),
+            200 => {
+                let account = self.account.account_sid.as_str();
+                Promotion::confirm(&answer.body, account, &new.secret).map_err(Undone::Unknown)
+            }
             // There is no secondary token, so this was done before: if the old token says so, too.
             404 => match self.says_of(old).await {
                 Ok(Said::No(Refusal::RejectedToken)) => Ok(()),

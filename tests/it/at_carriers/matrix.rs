@@ -23,7 +23,7 @@ use crate::support::{Clients, outcome};
 
 /// Where a rotation is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut {
+pub(crate) enum Cut {
     /// The vault is killed before the carrier has done anything.
     CrashBeforeTheCall,
     /// It is killed when the carrier has done it and said nothing yet.
@@ -41,7 +41,7 @@ enum Cut {
 }
 
 impl Cut {
-    const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::CrashBeforeTheCall,
         Self::CrashBeforeTheAnswer,
         Self::CrashBeforeTheCommit,
@@ -51,7 +51,7 @@ impl Cut {
         Self::AnswerLost,
     ];
 
-    fn fault(self) -> Fault {
+    pub(crate) fn fault(self) -> Fault {
         match self {
             Self::CrashBeforeTheCall => Fault::Hang,
             Self::CrashBeforeTheAnswer | Self::CrashThenRefused => Fault::HangAfterEffect,
@@ -61,7 +61,7 @@ impl Cut {
         }
     }
 
-    fn crashes(self) -> bool {
+    pub(crate) fn crashes(self) -> bool {
         !matches!(self, Self::CallLost | Self::AnswerLost)
     }
 }
@@ -228,7 +228,7 @@ async fn down_for_an_hour(at: At, uncertain: bool) -> String {
 }
 
 /// A rotation after its next call, if there is one to make. It goes on by itself; this only waits for it.
-async fn gone_on(clients: &Clients, name: &str) -> Rotation {
+pub(crate) async fn gone_on(clients: &Clients, name: &str) -> Rotation {
     match resume(clients, name).await {
         Ok(rotation) => rotation,
         Err(_) => get(clients, name).await.unwrap().rotation.unwrap(),
@@ -247,7 +247,7 @@ async fn ended(clients: &Clients, name: &str) -> Rotation {
     panic!("it does not end: {rotation:?}");
 }
 
-fn told(rotation: &Rotation) -> String {
+pub(crate) fn told(rotation: &Rotation) -> String {
     let steps = rotation.steps.iter().filter(|step| !step.reason.is_empty());
     let mut steps: Vec<_> = steps
         .map(|step| match step.outcome() {

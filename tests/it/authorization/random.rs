@@ -66,8 +66,8 @@ deciders! {
     WatchCredentials ListVersions GetRotation ListRotations ConfirmRotation CancelRotation ResumeRotation
     CreateRecipientKey ListRecipientKeys
     RevokeRecipientKey GetDeliveryPolicy UpdateDeliveryPolicy
-    CreateProvider GetProvider ListProviders UpdateProvider UpdateToken VerifyProvider ListVerifications
-    DeleteProvider VerifySipDigest ListAuditEntries CreateAccount GetAccount ListAccounts DisableAccount
+    CreateProvider GetProvider ListProviders UpdateProvider UpdateToken RotateToken VerifyProvider
+    ListVerifications DeleteProvider VerifySipDigest ListAuditEntries CreateAccount GetAccount ListAccounts DisableAccount
     EnableAccount DeleteAccount CreateApiToken GetApiToken ListApiTokens RevokeApiToken SetRoleBinding
     ListRoleBindings DeleteRoleBinding
 }

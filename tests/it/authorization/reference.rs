@@ -100,7 +100,9 @@ fn allows(role: &str, rpc: &Rpc) -> bool {
         "reader" => LOOKS.contains(&method),
         "rotator" => allows("reader", rpc) || ROTATES.contains(&method),
         "token-writer" => {
-            allows("reader", rpc) || method == "UpdateToken" || method == "VerifyProvider"
+            // Of rotations, those of tokens: no row here is about one.
+            allows("reader", rpc)
+                || ["UpdateToken", "RotateToken", "VerifyProvider"].contains(&method)
         }
         "verifier" => rpc.service == "UseService",
         "auditor" => rpc.service == "AuditService",

@@ -9,8 +9,9 @@ use credvault::grpc::proto::{
     ListApiTokensRequest, ListAuditEntriesRequest, ListCredentialsRequest, ListProvidersRequest,
     ListRecipientKeysRequest, ListRoleBindingsRequest, ListRotationsRequest,
     ListVerificationsRequest, ListVersionsRequest, ResumeRotationRequest, RevokeApiTokenRequest,
-    RevokeRecipientKeyRequest, SetRoleBindingRequest, UpdateDeliveryPolicyRequest,
-    VerifyProviderRequest, VerifySipDigestRequest, WatchCredentialsRequest,
+    RevokeRecipientKeyRequest, RotateTokenRequest, SetRoleBindingRequest,
+    UpdateDeliveryPolicyRequest, VerifyProviderRequest, VerifySipDigestRequest,
+    WatchCredentialsRequest,
 };
 use prost_types::FileDescriptorSet;
 
@@ -91,6 +92,11 @@ pub(crate) fn row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
         "UpdateToken" => {
             let mut request = update_token(&provider, TOKEN);
             request.etag = stale();
+            (request.into(), mismatch)
+        }
+        "RotateToken" => {
+            let etag = stale();
+            let request = RotateTokenRequest { name: provider, etag, ..Default::default() };
             (request.into(), mismatch)
         }
         "VerifyProvider" => (VerifyProviderRequest { name: provider }.into(), "OK"),
@@ -245,7 +251,7 @@ pub(super) fn resource(method: &str, owner: &str) -> String {
         }
         "RevokeRecipientKey" => "/recipientKeys/edge".to_owned(),
         "GetDeliveryPolicy" | "UpdateDeliveryPolicy" => "/deliveryPolicy".to_owned(),
-        "GetProvider" | "UpdateProvider" | "UpdateToken" | "VerifyProvider"
+        "GetProvider" | "UpdateProvider" | "UpdateToken" | "RotateToken" | "VerifyProvider"
         | "ListVerifications" | "DeleteProvider" => "/providers/main".to_owned(),
         "GetApiToken" | "RevokeApiToken" => format!("/apiTokens/{}", token_id(owner)),
         "ListAccounts" => return "vault".to_owned(),

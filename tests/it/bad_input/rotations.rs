@@ -5,12 +5,13 @@ use credvault::grpc::proto::{
     CancelRotationRequest, ConfirmRotationRequest, CreateCredentialRequest,
     CreateRecipientKeyRequest, DeliveryPolicy, GetDeliveryPolicyRequest, GetRotationRequest,
     ListRecipientKeysRequest, ListRotationsRequest, ListVersionsRequest, Recipient, RecipientKey,
-    ResumeRotationRequest, RevokeRecipientKeyRequest, RotateCredentialRequest, RotationFilter,
-    UpdateDeliveryPolicyRequest,
+    ResumeRotationRequest, RevokeRecipientKeyRequest, RotateCredentialRequest, RotateTokenRequest,
+    RotationFilter, UpdateDeliveryPolicyRequest,
 };
 
-use super::{Case, DESK, NOT_FOUND, each};
+use super::{Case, DESK, MAIN, NOT_FOUND, each};
 use crate::credentials::{create, create_with, rotate};
+use crate::tokens::rotation_of;
 
 const ACME: &str = "accounts/acme";
 
@@ -36,7 +37,9 @@ pub(super) fn cases() -> Vec<Case> {
         "accounts/acme/rotations/x00",
         "accounts/acme/credentials/desk/rotations/",
         "accounts/acme/credentials/desk/rotations/x00/x",
-        "accounts/acme/providers/main/rotations/x00",
+        "accounts/acme/providers/main",
+        "accounts/acme/providers/main/rotations/x00/x",
+        "accounts/acme/recipientKeys/edge/rotations/x00",
         "accounts/A/credentials/desk/rotations/x00",
     ];
     let parents = ["", "vault", "accounts/", "accounts/acme/credentials", "accounts/acme/x"];
@@ -100,6 +103,21 @@ fn values() -> Vec<Case> {
     {
         cases.push(("overlap", overlapping(seconds, nanos).into(), "overlap"));
     }
+    for (seconds, nanos) in [(-1, 0), (0, -1), (1, 2_000_000_000), (2_592_000, 1), (i64::MIN, 0)] {
+        let hold = Some(prost_types::Duration { seconds, nanos });
+        let request = RotateTokenRequest { hold, ..rotation_of(MAIN) };
+        cases.push(("hold", request.into(), "hold"));
+    }
+    for (reason, request_id, field) in [("a\nb", "", "reason"), ("", "x", "request_id")] {
+        let (reason, request_id) = (reason.to_owned(), request_id.to_owned());
+        let request = RotateTokenRequest { reason, request_id, ..rotation_of(MAIN) };
+        cases.push((field, request.into(), field));
+    }
+    let unheard = RotateTokenRequest { require_confirmation: true, ..rotation_of(MAIN) };
+    cases.push(("nobody to confirm", unheard.into(), "recipient"));
+    let nobody =
+        RotateTokenRequest { recipient: Some(Recipient { key: None }), ..rotation_of(MAIN) };
+    cases.push(("nobody", nobody.into(), "recipient"));
     // RFC 7748: with 0 and 1 everybody knows what would be shared.
     let mut one = [0; 32];
     one[0] = 1;
@@ -107,6 +125,8 @@ fn values() -> Vec<Case> {
         cases.push(("key", key(bytes).into(), "recipient_key.public_key"));
         let recipient = Some(to(Key::HpkePublicKey(bytes.to_vec())));
         let rotation = RotateCredentialRequest { recipient: recipient.clone(), ..rotate(DESK) };
+        cases.push(("key", rotation.into(), HPKE));
+        let rotation = RotateTokenRequest { recipient: recipient.clone(), ..rotation_of(MAIN) };
         cases.push(("key", rotation.into(), HPKE));
         let creation = CreateCredentialRequest { recipient, ..create("new") };
         cases.push(("key", creation.into(), HPKE));

@@ -3,6 +3,7 @@
 mod carriers;
 mod keys;
 mod sealed;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -157,6 +158,7 @@ impl Workload {
         self.keys().await?;
         self.other_carriers().await?;
         self.sealed().await?;
+        self.rotated_tokens().await?;
         self.lists().await?;
         self.wrong_fields().await?;
         self.wrong_passwords().await?;

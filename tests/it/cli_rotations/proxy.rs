@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 /// What happens to an answer when it comes.
 #[derive(Clone, Copy)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// It is gone, and so is the connection.
     Cut,
     /// It is on its way, for ever.
@@ -20,8 +20,8 @@ pub(super) enum Fate {
 }
 
 /// A proxy that counts answers from 0, and has a fate for some.
-pub(super) struct Proxy {
-    pub(super) address: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
     came: watch::Receiver<usize>,
 }
 
@@ -34,7 +34,7 @@ struct Way {
 }
 
 impl Proxy {
-    pub(super) async fn start(vault: SocketAddr, fate: Fate, which: &[usize]) -> Self {
+    pub(crate) async fn start(vault: SocketAddr, fate: Fate, which: &[usize]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, came) = watch::channel(0);

@@ -8,7 +8,9 @@ use credvault::name::ResourceId;
 use credvault::provider::DisplayName;
 use credvault::recipient::{PublicKey, Recipient, RecipientKey, RecipientKeyName};
 use credvault::rotation::policy::{Draft, Receiver, RotationPolicy, Schedule};
-use credvault::rotation::{Delivery, Rotation, RotationFilter, RotationName, State, StepKind};
+use credvault::rotation::{
+    Delivery, Parent, Rotation, RotationFilter, RotationName, State, StepKind,
+};
 use credvault::store::{
     Change, Counted, Due, Error, Store, StoredCredential, StoredRotation, StoredVersion, Taken,
     VersionKey, VersionUse, Write,
@@ -179,7 +181,10 @@ async fn disable(store: &dyn Store, scope: &AccountScope) {
 /// A rotation of `stored` at its first revision, which delivers until an hour has passed.
 fn rotation(stored: &StoredCredential, name: &str, now: Timestamp) -> StoredRotation {
     let rotation = Rotation {
-        name: RotationName { parent: stored.credential.name.clone(), id: id(name) },
+        name: RotationName {
+            parent: Parent::Credential(stored.credential.name.clone()),
+            id: id(name),
+        },
         resource: stored.credential.uid,
         version: stored.credential.version + 1,
         revision: 0,

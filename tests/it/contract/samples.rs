@@ -284,6 +284,7 @@ pub(crate) fn provider(name: &str, fill: u8) -> StoredProvider {
     let created = time("2026-05-01T12:00:00Z");
     let account_sid = AccountSid::parse(&format!("AC{}", "0a".repeat(16))).unwrap();
     let provider = Provider {
+        versions: Versions::default(),
         uid: uid(&format!("{name} {fill}")),
         name: ProviderName { account: id("acme"), id: id(name) },
         display_name: DisplayName::parse("Twilio, Köln").unwrap(),
@@ -296,7 +297,7 @@ pub(crate) fn provider(name: &str, fill: u8) -> StoredProvider {
         create_time: created,
         update_time: created,
     };
-    StoredProvider { provider, token: sealed(fill) }
+    StoredProvider { provider, token: sealed(fill), others: Vec::new() }
 }
 
 pub(crate) fn verification(status: Status, check: CheckStatus) -> Verification {

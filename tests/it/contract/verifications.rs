@@ -100,7 +100,10 @@ pub(super) async fn the_last_hundred_verifications_are_listed_newest_first(home:
     let us = store.list_verifications(&acme, &id("twilio-us"), None, 9).await.unwrap();
     assert_eq!(us.items, [neighbour.provider.verification.clone()]);
     let read = store.provider(&acme, &id("twilio-eu")).await.unwrap().unwrap();
-    store.commit(write(&acme, Change::DeleteProvider(read.provider))).await.unwrap();
+    store
+        .commit(write(&acme, Change::DeleteProvider { provider: read.provider, rotation: None }))
+        .await
+        .unwrap();
     assert_eq!(listed(&*store, &acme, None, 9).await, (vec![], false));
     store.commit(write(&acme, Change::CreateProvider(stored.clone()))).await.unwrap();
     assert_eq!(listed(&*store, &acme, None, 9).await, (vec![0], false), "a successor begins anew");
@@ -190,11 +193,11 @@ pub(super) async fn a_verification_moves_nothing_but_forward(home: &Home) {
     assert_eq!(listed(&*store, &acme, None, 9).await.0, [7, 6, 5, 4]);
 
     // Of a later revision it is: a name is neither token nor trunk.
-    let mut renamed = StoredProvider { provider: newest.clone(), token: before.token.clone() };
+    let mut renamed = StoredProvider { provider: newest.clone(), ..before.clone() };
     renamed.provider.verification = before.provider.verification.clone();
     renamed.provider.display_name = DisplayName::parse("Europe").unwrap();
     renamed.provider.revision = 2;
-    let change = Change::ReplaceProvider { expect: 1, new: renamed.clone() };
+    let change = replaced(1, renamed.clone());
     store.commit(write(&acme, change)).await.unwrap();
     commit(newest.clone()).await.unwrap();
     let after = read().await.provider;
@@ -230,7 +233,7 @@ pub(super) async fn a_new_token_or_trunk_takes_its_verification_along(home: &Hom
     stored.provider = verified(&stored.provider, 1, Status::Verified);
     store.commit(write(&acme, Change::CreateProvider(stored.clone()))).await.unwrap();
     let commit = async |expect, new: &StoredProvider| {
-        let change = Change::ReplaceProvider { expect, new: new.clone() };
+        let change = replaced(expect, new.clone());
         store.commit(write(&acme, change)).await.unwrap();
         store.provider(&acme, &id("twilio-eu")).await.unwrap().unwrap().provider
     };
@@ -326,18 +329,23 @@ pub(super) async fn providers_are_kept_like_credentials(home: &Home) {
     (second.provider.revision, second.provider.token_version) = (2, 2);
     let replace = |expect| {
         let new = second.clone();
-        write(&acme, Change::ReplaceProvider { expect, new })
+        write(&acme, replaced(expect, new))
     };
     store.commit(replace(1)).await.unwrap();
     let stale = store.commit(replace(1)).await;
     assert!(matches!(stale, Err(Error::Conflict)), "{stale:?}");
     assert_eq!(store.provider(&acme, &id("twilio-eu")).await.unwrap().unwrap(), second);
 
-    let delete =
-        |stored: &StoredProvider| write(&acme, Change::DeleteProvider(stored.provider.clone()));
+    let delete = |stored: &StoredProvider| {
+        write(&acme, Change::DeleteProvider { provider: stored.provider.clone(), rotation: None })
+    };
     let stale = store.commit(delete(&first)).await;
     assert!(matches!(stale, Err(Error::Conflict)), "{stale:?}");
     store.commit(delete(&second)).await.unwrap();
     assert!(store.provider(&acme, &id("twilio-eu")).await.unwrap().is_none());
     assert_eq!(store.provider(&other, &id("twilio-eu")).await.unwrap().unwrap(), elsewhere);
+}
+
+fn replaced(expect: u64, new: StoredProvider) -> Change {
+    Change::ReplaceProvider { expect, new, rotation: None, leaves_to: None }
 }

@@ -22,7 +22,7 @@ const ISSUED: &str = "FailedPrecondition SECRET_ALREADY_ISSUED";
 const KEY_REQUIRED: &str = "FailedPrecondition RECIPIENT_KEY_REQUIRED";
 
 /// For whoever has the private key.
-pub(super) fn to(key: &PrivateKey) -> Recipient {
+pub(crate) fn to(key: &PrivateKey) -> Recipient {
     let public = key.public_key().unwrap().as_bytes().to_vec();
     Recipient { key: Some(Key::HpkePublicKey(public)) }
 }

@@ -69,6 +69,7 @@ calls! {
     ListProviders: providers.list_providers(ListProvidersRequest);
     UpdateProvider: providers.update_provider(UpdateProviderRequest);
     UpdateToken: providers.update_token(UpdateTokenRequest);
+    RotateToken: providers.rotate_token(RotateTokenRequest);
     VerifyProvider: providers.verify_provider(VerifyProviderRequest);
     ListVerifications: providers.list_verifications(ListVerificationsRequest);
     DeleteProvider: providers.delete_provider(DeleteProviderRequest);

@@ -61,8 +61,11 @@ fn values(row: &Row<'_>) -> rusqlite::Result<Vec<Value>> {
     (0..row.as_ref().column_count()).map(|column| row.get(column)).collect()
 }
 
-/// Takes back what 0009, 0008 and 0007 changed.
+/// Takes back what 0010, 0009, 0008 and 0007 changed.
 pub(crate) const BEFORE_ROTATIONS: &str = "
+    DROP INDEX provider_by_retirement;
+    ALTER TABLE provider DROP COLUMN retire_time;
+    ALTER TABLE provider DROP COLUMN versions;
     DROP INDEX credential_by_next_rotation;
     ALTER TABLE credential DROP COLUMN next_rotation_time;
     ALTER TABLE credential DROP COLUMN schedule;

@@ -18,7 +18,11 @@ use crate::support::exposed;
 const USER: &str = "sealed";
 
 impl Workload {
-    fn open(&mut self, key: &PrivateKey, sealed: Option<SealedSecret>) -> Result<String, String> {
+    pub(super) fn open(
+        &mut self,
+        key: &PrivateKey,
+        sealed: Option<SealedSecret>,
+    ) -> Result<String, String> {
         let sealed = sealed.ok_or("a secret should have been sealed")?;
         let time = Timestamp::from_second(sealed.expire_time.unwrap_or_default().seconds).unwrap();
         let SealedSecret { credential, version, request_id, public_key_sha256, .. } =

@@ -17,7 +17,7 @@ use crate::support::fakes::twilio::SecondSecondary;
 async fn outcomes(world: &World, by: &Token) -> [String; 3] {
     let kind = twilio_kind();
     let account = world.account(&kind);
-    let tokens = account.tokens(by).unwrap();
+    let tokens = account.tokens().unwrap();
     [
         told(tokens.make(by, LABEL).await),
         told(tokens.discard(by, LABEL).await),
@@ -60,7 +60,7 @@ async fn no_key_ends_itself_or_one_that_is_called_otherwise() {
     let kind = twilio_kind();
     let account = world.account(&kind);
     let main = key("1");
-    let tokens = account.tokens(&main).unwrap();
+    let tokens = account.tokens().unwrap();
     assert_eq!(told(tokens.finish(&key("1"), &main).await), "refused Other");
     // A key of its own label is the current one; others are called almost the same.
     for (digit, name) in [("1", LABEL), ("2", &LABEL[1..])] {
@@ -89,7 +89,7 @@ async fn no_key_ends_itself_or_one_that_is_called_otherwise() {
 
     // A token of the account may end a key, and a key no token.
     let auth_token = token(TOKEN);
-    let swapped = account.tokens(&auth_token).unwrap().finish(&main, &auth_token).await;
+    let swapped = account.tokens().unwrap().finish(&main, &auth_token).await;
     assert_eq!(told(swapped), "refused NotAllowed");
     assert_eq!(told(tokens.finish(&auth_token, &main).await), "done");
     assert!(FinishKey.happened(&world));
@@ -132,7 +132,7 @@ async fn a_token_of_a_region_is_replaced_there() {
     let account = TwilioAccount::new(AccountSid::parse(SID).unwrap(), Region::Ie1, None, None);
     let kind = Kind::Twilio(account.unwrap());
     let (account, old) = (world.account(&kind), token(SECOND));
-    let tokens = account.tokens(&old).unwrap();
+    let tokens = account.tokens().unwrap();
     let Effect::Done(new) = tokens.make(&old, LABEL).await else { panic!("a token is made") };
     assert_eq!(told(tokens.finish(&new, &old).await), "done");
     assert!(world.twilio.accepts_token(SID, &exposed(&new.secret)));
@@ -149,7 +149,7 @@ async fn a_token_that_is_gone_or_not_yet_known_is_not_promoted() {
 
     let kind = twilio_kind();
     let (account, old) = (world.account(&kind), token(TOKEN));
-    let tokens = account.tokens(&old).unwrap();
+    let tokens = account.tokens().unwrap();
     // A token may take a minute to be known everywhere.
     world.twilio.set_token_delay(SignedDuration::from_mins(1));
     let Effect::Done(new) = tokens.make(&old, LABEL).await else { panic!("a token is made") };
@@ -179,8 +179,31 @@ async fn a_promotion_is_not_believed_to_be_done_before_while_the_old_token_works
         (Fault::Status(404), Fault::CloseBeforeAnswer, "unknown Unreachable"),
     ] {
         world.twilio.fail_call("Promote", 0, promote);
-        world.twilio.fail_call(&account, 0, old.clone());
+        world.twilio.fail_call(&account, 1, old.clone());
         assert_eq!(FinishToken.ask(&world).await, expected, "{old:?}");
     }
     assert!(!FinishToken.happened(&world));
+}
+
+#[tokio::test]
+async fn nothing_is_promoted_unless_the_old_token_works() {
+    let world = World::start().await;
+    world.twilio.add_token(SID, SECOND);
+    let account = format!("GET /2010-04-01/Accounts/{SID}.json");
+    for (old, new, expected) in [
+        // Somebody has promoted it: the next secondary token is not ours.
+        (Fault::Status(401), None, "done"),
+        (Fault::Status(401), Some(Fault::Status(401)), "refused Token(RejectedToken)"),
+        (Fault::Status(401), Some(Fault::Status(500)), "not done ServerError"),
+        (Fault::Status(403), None, "refused Token(AccountInactive)"),
+        (Fault::Status(500), None, "not done ServerError"),
+    ] {
+        world.twilio.fail_call(&account, 0, old.clone());
+        if let Some(new) = new {
+            // Under another name: of two of the same the later one counts.
+            world.twilio.fail_call(&format!("{SID}.json"), 0, new);
+        }
+        assert_eq!(FinishToken.ask(&world).await, expected, "{old:?}");
+    }
+    assert_eq!(world.twilio.calls_to("Promote"), 0);
 }
