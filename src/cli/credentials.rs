@@ -1,5 +1,6 @@
 //! `credvault credentials`: SIP credentials. A password is printed by the command that issues it, and by no other.
 
+mod digest;
 mod import;
 mod issue;
 mod watch;
@@ -21,7 +22,7 @@ use crate::grpc::client::{field_mask, timestamp};
 use crate::grpc::proto::{
     Credential, CredentialFilter, DeleteCredentialRequest, GetCredentialRequest,
     ListCredentialsRequest, ListCredentialsResponse, ListVersionsRequest, ProviderType,
-    UpdateCredentialRequest, VerifySipDigestRequest,
+    UpdateCredentialRequest,
 };
 
 /// What helps when a credential is not there.
@@ -51,7 +52,7 @@ enum Command {
     List(ListArgs),
     Rotate(issue::RotateArgs),
     Update(UpdateArgs),
-    VerifyDigest(VerifyDigestArgs),
+    VerifyDigest(digest::VerifyArgs),
     Versions(VersionsArgs),
     Watch(watch::Args),
 }
@@ -170,54 +171,6 @@ struct DeleteArgs {
     options: Options,
 }
 
-/// Check the digest response of a SIP phone against the stored password, which stays inside
-///
-/// The values are those of the phone's Authorization header (RFC 3261 §22, RFC 7616). Exit status: 0 if the response is
-/// right; 1 if it is not; 2 if the vault could not be asked.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Example:
-  credvault credentials verify-digest --username desk-1 --realm sip.example.com --method REGISTER \\
-    --uri sip:sip.example.com --nonce 84f1c1ae6cbe5aa9c8e88dfa3ecb3459 \\
-    --response 799035e299fe2842b120e26aa4d4ee12 --source 192.0.2.7")]
-struct VerifyDigestArgs {
-    /// Who the phone says it is
-    #[arg(long)]
-    username: String,
-    /// The realm of the challenge
-    #[arg(long)]
-    realm: String,
-    /// The SIP method, such as REGISTER
-    #[arg(long)]
-    method: String,
-    /// The digest URI, as the header has it, such as sip:sip.example.com
-    #[arg(long)]
-    uri: String,
-    /// The nonce of the challenge; whether it is a good one is for you to know
-    #[arg(long)]
-    nonce: String,
-    /// What the phone computed: 32 hexadecimal digits, or 64 with SHA-256
-    #[arg(long)]
-    response: String,
-    /// MD5 or SHA-256 [default: MD5]
-    #[arg(long, default_value = "", hide_default_value = true)]
-    algorithm: String,
-    /// The quality of protection: auth, or nothing where the header has none
-    #[arg(long, default_value = "", hide_default_value = true)]
-    qop: String,
-    /// The count of the nonce, such as 00000001; with --qop
-    #[arg(long, default_value = "", hide_default_value = true)]
-    nc: String,
-    /// The nonce of the phone; with --qop
-    #[arg(long, default_value = "", hide_default_value = true)]
-    cnonce: String,
-    /// The phone's address, so that wrong responses from it are limited and from elsewhere are not
-    #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
-    source: String,
-    #[command(flatten)]
-    options: Options,
-}
-
 /// List the versions of a password: what they are, and when and how often each was used
 ///
 /// The active one, those that work beside it, and the last ten that do not any more; newest first. So the minutes after a
@@ -243,7 +196,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Rotate(args) => issue::rotate(args).await?,
         Command::Update(args) => update(args).await?,
         Command::VerifyDigest(args) => {
-            return Ok(or_not_asked(verify_digest(args).await));
+            return Ok(or_not_asked(digest::verify(args).await));
         }
         Command::Versions(args) => versions(args).await?,
         Command::Watch(args) => watch::run(args).await?,
@@ -371,34 +324,6 @@ async fn delete(args: DeleteArgs) -> anyhow::Result<()> {
     let answer = connection.ask(request, NOT_FOUND).await?;
     note(format_args!("{name} is deleted"));
     render::one(output, &answer, None::<&Credential>)
-}
-
-async fn verify_digest(args: VerifyDigestArgs) -> anyhow::Result<ExitCode> {
-    let output = args.options.output;
-    let connection = args.options.connect()?;
-    let request = VerifySipDigestRequest {
-        parent: connection.account()?,
-        username: args.username,
-        realm: args.realm,
-        method: args.method,
-        uri: args.uri,
-        nonce: args.nonce,
-        nc: args.nc,
-        cnonce: args.cnonce,
-        qop: args.qop,
-        algorithm: args.algorithm,
-        response: args.response,
-        source: args.source,
-    };
-    let answer = connection.ask(request, NO_ACCOUNT).await?;
-    if output == Output::Json {
-        render::one(output, &answer, Some(&answer))?;
-    } else if answer.valid {
-        say(format_args!("right: {}, version {}", harmless(&answer.credential), answer.version))?;
-    } else {
-        say("wrong")?;
-    }
-    Ok(if answer.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn versions(args: VersionsArgs) -> anyhow::Result<()> {

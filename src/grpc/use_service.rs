@@ -27,6 +27,7 @@ impl UseService for Service {
                 credential: matched.credential.to_string(),
                 version: convert::count(matched.version),
                 version_state: credential::version_state(matched.state).into(),
+                rspauth: matched.rspauth.unwrap_or_default(),
             },
         }))
     }

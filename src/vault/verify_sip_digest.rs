@@ -9,7 +9,7 @@ use crate::access::{AccountScope, Scope, VerifySipDigest};
 use crate::credential::Credential;
 use crate::crypto::{Field, Sealed};
 use crate::defect::{Defect, planted};
-use crate::digest::{Digest, Response, Source};
+use crate::digest::{Digest, Response, Right, Source};
 use crate::name::CredentialName;
 use crate::secret::SecretText;
 use crate::store::{StoredCredential, VersionKey};
@@ -64,19 +64,17 @@ impl Vault {
             let place = place(scope, credential.uid, Field::Password, version.number);
             let password = match self.sealer.open(&place, sealed) {
                 Err(_) if planted(Defect::TrustDamaged) => {
-                    return Ok(Some(Matched::of(credential, version)));
+                    return Ok(Some(Matched::of(credential, version, Right { rspauth: None })));
                 }
                 opened => opened.inspect_err(|_| {
                     digest_check(DigestCheck::Damaged, version.label(), age);
                 })?,
             };
-            if !digest.verify(&password, response) {
-                continue;
-            }
+            let Some(right) = digest.verify(&password, response) else { continue };
             if credential.enabled {
                 self.uses.success(version.key(scope, credential), credential, now);
                 digest_check(DigestCheck::Valid, version.label(), age);
-                return Ok(Some(Matched::of(credential, version)));
+                return Ok(Some(Matched::of(credential, version, right)));
             }
             outcome = DigestCheck::Disabled;
         }
@@ -100,12 +98,15 @@ pub struct Matched {
     pub version: u64,
     /// What that version is; None: the active one.
     pub state: Option<State>,
+    /// What proves that the vault knows it. None without qop.
+    pub rspauth: Option<String>,
 }
 
 impl Matched {
-    fn of(credential: &Credential, version: Verifying) -> Self {
+    fn of(credential: &Credential, version: Verifying, right: Right) -> Self {
         let Verifying { number, state } = version;
-        Self { credential: credential.name.clone(), version: number, state }
+        let Right { rspauth } = right;
+        Self { credential: credential.name.clone(), version: number, state, rspauth }
     }
 }
 

@@ -454,9 +454,9 @@ impl<'a> Inside<'a> {
             uri: Uri::parse(&format!("sip:{REALM}")).unwrap(),
             nonce: Nonce::parse("n0nce").unwrap(),
             auth: None,
-            algorithm: Algorithm::Md5,
+            algorithm: Algorithm::MD5,
         };
-        let response = Response::parse(&response, Algorithm::Md5).unwrap();
+        let response = Response::parse(&response, Algorithm::MD5).unwrap();
         let verified = self.vault.verify_sip_digest(&self.scope(), &digest, &response, None).await;
         let verified = verified.map_err(|error| format!("{id}: {error:?}"))?;
         if verified.is_some() == password.is_some() {

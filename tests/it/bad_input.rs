@@ -432,7 +432,7 @@ fn digests() -> Vec<Case> {
         }),
         each("uri", &words, "uri", |uri| VerifySipDigestRequest { uri, ..new() }),
         each("nonce", &words, "nonce", |nonce| VerifySipDigestRequest { nonce, ..new() }),
-        each("qop", &["auth-int", "x", "auth,auth"], "qop", |qop| VerifySipDigestRequest {
+        each("qop", &["x", "auth,auth", "auth,auth-int"], "qop", |qop| VerifySipDigestRequest {
             qop,
             ..with_qop()
         }),
@@ -442,8 +442,19 @@ fn digests() -> Vec<Case> {
         }),
         each("cnonce", &words, "cnonce", |cnonce| VerifySipDigestRequest { cnonce, ..with_qop() }),
         each("nc without qop", &["00000001"], "nc", |nc| VerifySipDigestRequest { nc, ..new() }),
-        each("algorithm", &["SHA", "MD5-sess", "x"], "algorithm", |algorithm| {
+        each("algorithm", &["SHA", "SHA-512", "x", "\"MD5"], "algorithm", |algorithm| {
             VerifySipDigestRequest { algorithm, ..new() }
+        }),
+        each("-sess without qop", &["MD5-sess", "SHA-256-sess"], "qop", |algorithm| {
+            VerifySipDigestRequest { algorithm, ..new() }
+        }),
+        each("a body without auth-int", &["", "auth"], "body", |qop| VerifySipDigestRequest {
+            qop,
+            body: vec![0],
+            ..with_qop()
+        }),
+        each("quotes", &["\"", "\"\"", "\"\"a\"\"", "\"a"], "username", |username| {
+            VerifySipDigestRequest { username, ..new() }
         }),
         each("response", &["", "0", &"g".repeat(32), &"0".repeat(64)], "response", |response| {
             VerifySipDigestRequest { response, ..new() }

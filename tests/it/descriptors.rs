@@ -222,7 +222,7 @@ mod planted {
             "message VerifySipDigestRequest { string ha1 = 30;",
         );
         let list = secret_paths(&contract);
-        assert!(list.contains("UseService/VerifySipDigest  in: ha1"), "{list}");
+        assert!(list.contains("UseService/VerifySipDigest  in: body, ha1"), "{list}");
     }
 
     fn reports(contract: &DescriptorPool, expected: &[&str]) {

@@ -2,7 +2,10 @@
 
 use super::field;
 use crate::credential::{Realm, Username};
-use crate::digest::{Algorithm, Auth, Digest, Method, Nonce, NonceCount, Response, Source, Uri};
+use crate::digest::{
+    Algorithm, Auth, BodyHash, Digest, Method, Nonce, NonceCount, Qop, Response, Source, Uri,
+    unquoted,
+};
 use crate::grpc::proto;
 use crate::name::Invalid;
 use crate::vault::Error;
@@ -11,9 +14,16 @@ use crate::vault::Error;
 pub(in crate::grpc) fn digest(
     request: &proto::VerifySipDigestRequest,
 ) -> Result<(Digest, Response), Error> {
-    let algorithm = field("algorithm", &request.algorithm, Algorithm::parse)?;
-    let auth = match request.qop.to_ascii_lowercase().as_str() {
-        "" => {
+    let algorithm = value("algorithm", &request.algorithm, Algorithm::parse)?;
+    let qop = value("qop", &request.qop, Qop::parse)?;
+    if qop.is_none() && algorithm.is_session() {
+        return Err(Error::field("qop", Invalid("is required with -sess")));
+    }
+    if qop != Some(Qop::AuthInt) && !request.body.is_empty() {
+        return Err(Error::field("body", Invalid("must be empty without auth-int")));
+    }
+    let auth = match qop {
+        None => {
             for (path, text) in [("nc", &request.nc), ("cnonce", &request.cnonce)] {
                 if !text.is_empty() {
                     return Err(Error::field(path, Invalid("must be empty without qop")));
@@ -21,23 +31,32 @@ pub(in crate::grpc) fn digest(
             }
             None
         }
-        "auth" => Some(Auth {
-            nc: field("nc", &request.nc, NonceCount::parse)?,
-            cnonce: field("cnonce", &request.cnonce, Nonce::parse)?,
+        Some(qop) => Some(Auth {
+            nc: value("nc", &request.nc, NonceCount::parse)?,
+            cnonce: value("cnonce", &request.cnonce, Nonce::parse)?,
+            body: (qop == Qop::AuthInt).then(|| BodyHash::of(&request.body, algorithm)),
         }),
-        _ => return Err(Error::field("qop", Invalid("must be empty or auth"))),
     };
     let digest = Digest {
-        username: field("username", &request.username, Username::parse)?,
-        realm: field("realm", &request.realm, Realm::parse)?,
+        username: value("username", &request.username, Username::parse)?,
+        realm: value("realm", &request.realm, Realm::parse)?,
         method: field("method", &request.method, Method::parse)?,
-        uri: field("uri", &request.uri, Uri::parse)?,
-        nonce: field("nonce", &request.nonce, Nonce::parse)?,
+        uri: value("uri", &request.uri, Uri::parse)?,
+        nonce: value("nonce", &request.nonce, Nonce::parse)?,
         auth,
         algorithm,
     };
-    let response = field("response", &request.response, |text| Response::parse(text, algorithm))?;
+    let response = value("response", &request.response, |text| Response::parse(text, algorithm))?;
     Ok((digest, response))
+}
+
+/// Parses a value of a header, which may still have its quotes.
+fn value<'a, T>(
+    path: &str,
+    text: &'a str,
+    parse: impl FnOnce(&'a str) -> Result<T, Invalid>,
+) -> Result<T, Error> {
+    field(path, unquoted(text), parse)
 }
 
 /// Where the client is, if the edge says so.

@@ -92,10 +92,10 @@ impl Claim {
             uri: Uri::parse(&format!("sip:{REALM}")).unwrap(),
             nonce: Nonce::parse("n0nce").unwrap(),
             auth: None,
-            algorithm: Algorithm::Md5,
+            algorithm: Algorithm::MD5,
         };
         let response = md5_response(user, REALM, password, "n0nce");
-        let response = Response::parse(&response, Algorithm::Md5).unwrap();
+        let response = Response::parse(&response, Algorithm::MD5).unwrap();
         Self { user, owner, digest, response }
     }
 }

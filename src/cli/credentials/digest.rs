@@ -1,0 +1,104 @@
+//! SIP digests: what phones answered is checked, and no password is seen.
+
+use std::fs;
+use std::io::{Read as _, stdin};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::cli::client::{NO_ACCOUNT, Options, Output};
+use crate::cli::terminal::harmless;
+use crate::cli::{render, say};
+use crate::grpc::proto::VerifySipDigestRequest;
+
+/// Check the digest response of a SIP phone against the stored password, which stays inside
+///
+/// The values are those of the phone's Authorization header (RFC 3261 §22, RFC 7616). Exit status: 0 if the response is
+/// right; 1 if it is not; 2 if the vault could not be asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  credvault credentials verify-digest --username desk-1 --realm sip.example.com --method REGISTER \\
+    --uri sip:sip.example.com --nonce 84f1c1ae6cbe5aa9c8e88dfa3ecb3459 \\
+    --response 799035e299fe2842b120e26aa4d4ee12 --source 192.0.2.7")]
+pub(super) struct VerifyArgs {
+    /// Who the phone says it is
+    #[arg(long)]
+    username: String,
+    /// The realm of the challenge
+    #[arg(long)]
+    realm: String,
+    /// The SIP method, such as REGISTER
+    #[arg(long)]
+    method: String,
+    /// The digest URI, as the header has it, such as sip:sip.example.com
+    #[arg(long)]
+    uri: String,
+    /// The nonce of the challenge; whether it is a good one is for you to know
+    #[arg(long)]
+    nonce: String,
+    /// What the phone computed: 32 hexadecimal digits, or 64 with SHA-256 and SHA-512-256
+    #[arg(long)]
+    response: String,
+    /// MD5, SHA-256 or SHA-512-256, or one of them with -sess [default: MD5]
+    #[arg(long, default_value = "", hide_default_value = true)]
+    algorithm: String,
+    /// The quality of protection: auth, auth-int, or nothing where the header has none
+    #[arg(long, default_value = "", hide_default_value = true)]
+    qop: String,
+    /// The count of the nonce, such as 00000001; with --qop
+    #[arg(long, default_value = "", hide_default_value = true)]
+    nc: String,
+    /// The nonce of the phone; with --qop
+    #[arg(long, default_value = "", hide_default_value = true)]
+    cnonce: String,
+    /// The phone's address, so that wrong responses from it are limited and from elsewhere are not
+    #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
+    source: String,
+    /// The body of the SIP request, with --qop auth-int; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    body_file: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub(super) async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let request = VerifySipDigestRequest {
+        parent: connection.account()?,
+        username: args.username,
+        realm: args.realm,
+        method: args.method,
+        uri: args.uri,
+        nonce: args.nonce,
+        nc: args.nc,
+        cnonce: args.cnonce,
+        qop: args.qop,
+        algorithm: args.algorithm,
+        response: args.response,
+        source: args.source,
+        body: body(args.body_file.as_deref())?,
+    };
+    let answer = connection.ask(request, NO_ACCOUNT).await?;
+    if output == Output::Json {
+        render::one(output, &answer, Some(&answer))?;
+    } else if answer.valid {
+        say(format_args!("right: {}, version {}", harmless(&answer.credential), answer.version))?;
+    } else {
+        say("wrong")?;
+    }
+    Ok(if answer.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The body of a request: what is in a file, or comes in.
+fn body(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    let Some(file) = file else { return Ok(Vec::new()) };
+    if file == Path::new("-") {
+        let mut body = Vec::new();
+        stdin().read_to_end(&mut body).context("read the body from standard input")?;
+        return Ok(body);
+    }
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
