@@ -119,6 +119,7 @@ actions! {
     ListVerifications: Reader | Rotator | TokenWriter | AccountAdmin;
     DeleteProvider: AccountAdmin;
     VerifySipDigest: Verifier;
+    IssueSipChallenge: Verifier;
     ListAuditEntries: Auditor | AccountAdmin | Operator;
     CreateAccount: Operator;
     GetAccount: Operator;
@@ -321,18 +322,18 @@ mod tests {
         assert!(matches!(authorize::<UpdateToken>(&disabled, &acme), Err(Denied::RoleMissing(_))));
     }
 
+    /// All of `UseService`.
+    const USES: [&str; 2] = ["VerifySipDigest", "IssueSipChallenge"];
+
     #[test]
     fn an_admin_may_everything_but_use() {
         for (method, roles) in ACTIONS {
             if *roles == [Role::Operator] {
                 continue;
             }
-            assert_eq!(
-                roles.contains(&Role::AccountAdmin),
-                *method != "VerifySipDigest",
-                "{method}"
-            );
-            assert_eq!(roles.contains(&Role::Verifier), *method == "VerifySipDigest", "{method}");
+            let uses = USES.contains(method);
+            assert_eq!(roles.contains(&Role::AccountAdmin), !uses, "{method}");
+            assert_eq!(roles.contains(&Role::Verifier), uses, "{method}");
             assert_eq!(roles.contains(&Role::Auditor), *method == "ListAuditEntries", "{method}");
         }
     }

@@ -52,6 +52,7 @@ pub struct Sealer {
     token_key: Hmac<Sha256>,
     fingerprint_key: Hmac<Sha256>,
     page_key: Aes256Gcm,
+    nonce_key: Hmac<Sha256>,
 }
 
 /// A vault's root key, sealed, as the store keeps it.
@@ -75,6 +76,7 @@ impl Sealer {
             token_key: hmac_key(&hkdf, b"api-token"),
             fingerprint_key: hmac_key(&hkdf, b"request-fingerprint"),
             page_key: Aes256Gcm::new((&*derive(&hkdf, b"page-token")).into()),
+            nonce_key: hmac_key(&hkdf, b"sip-nonce"),
         })
     }
 
@@ -98,6 +100,20 @@ impl Sealer {
     /// The keyed fingerprint of a request, to tell a retry from another request under the same id.
     pub fn request_fingerprint(&self, canonical_request: &[u8]) -> [u8; 32] {
         finish(self.fingerprint_key.clone(), canonical_request)
+    }
+
+    /// The tag of a SIP nonce that says this: the first half of an HMAC-SHA256 (NIST SP 800-107 §5.1).
+    pub fn sip_nonce_tag(&self, says: &[u8]) -> [u8; 16] {
+        let mut tag = [0; 16];
+        tag.iter_mut()
+            .zip(finish(self.nonce_key.clone(), says))
+            .for_each(|(slot, byte)| *slot = byte);
+        tag
+    }
+
+    /// Whether a tag is that of a SIP nonce, in time that does not depend on where it differs.
+    pub fn is_sip_nonce_tag(&self, says: &[u8], tag: &[u8; 16]) -> bool {
+        self.sip_nonce_tag(says).ct_eq(tag).into()
     }
 
     /// Seals where a list goes on into an opaque token that fits only the same list arguments.

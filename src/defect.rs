@@ -58,6 +58,8 @@ pub enum Defect {
     ForgetImport,
     /// A rotation is confirmed though its password reached nobody. Caught by the rotations of the command line.
     ConfirmUndelivered,
+    /// A nonce count may be used again. Caught by the suite of digests.
+    ReplayNonce,
     /// The last admin may go. Caught by the races of admins.
     ForgetLastAdmin,
     /// A deleted account takes in what was under way. Caught by the suite of deletions.
@@ -105,6 +107,7 @@ impl Defect {
             Self::WatchForEver => "watch-for-ever",
             Self::ForgetImport => "forget-import",
             Self::ConfirmUndelivered => "confirm-undelivered",
+            Self::ReplayNonce => "replay-nonce",
             Self::ForgetLastAdmin => "forget-last-admin",
             Self::TakeLateWrites => "take-late-writes",
             Self::PanicInCall => "panic-in-call",

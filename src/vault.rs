@@ -18,6 +18,7 @@ mod expiry;
 mod failed_digests;
 mod get;
 mod intent;
+mod issue_sip_challenge;
 mod issued;
 mod limits;
 mod list;
@@ -31,6 +32,7 @@ mod rotate_token;
 mod rotations;
 mod scheduled_verification;
 mod schedules;
+mod sip_nonces;
 mod token_work;
 mod update_credential;
 mod update_provider;
@@ -63,6 +65,7 @@ use carrier_work::CarrierWork;
 use failed_digests::FailedDigests;
 use limits::Limits;
 use noise::Noise;
+use sip_nonces::SipNonces;
 use use_counts::UseCounts;
 
 pub use api_tokens::NewApiToken;
@@ -72,6 +75,7 @@ pub use delivery::Made;
 pub use error::{Error, FieldError};
 pub use get::CredentialView;
 pub use intent::{Intent, Request};
+pub use issue_sip_challenge::{Challenge, NewChallenge};
 pub use issued::{Issued, Outgoing, SealedSecret};
 pub use limits::{CallLimit, CallLimits};
 pub use list::{Listed, PageRequest};
@@ -83,7 +87,7 @@ pub use schedules::Outlook;
 pub use update_credential::{CredentialChanges, PolicyChange};
 pub use update_provider::ProviderChanges;
 pub use update_token::TokenUpdate;
-pub use verify_sip_digest::Matched;
+pub use verify_sip_digest::{Matched, NonceOwner, Presented, Rejected, Verdict};
 pub use watch_credentials::{News, Told, Watch};
 
 /// How often a change is decided again when the row moved in between, before the caller is told.
@@ -97,6 +101,7 @@ pub struct Vault {
     upstreams: Vec<Box<dyn Upstream>>,
     limits: Limits,
     failed_digests: FailedDigests,
+    sip_nonces: SipNonces,
     uses: UseCounts,
     work: CarrierWork,
     noise: Noise,
@@ -117,7 +122,19 @@ impl Vault {
         // Without random bytes nothing works; zeros only have a call waited for that another process has left.
         let holder = Uid::from_bytes(crypto::random::bytes().unwrap_or_default());
         let (uses, work) = (UseCounts::default(), CarrierWork::new(holder));
-        Self { store, sealer, upstreams, limits, failed_digests, uses, work, noise, clock }
+        let sip_nonces = SipNonces::new(crypto::random::bytes().ok());
+        Self {
+            store,
+            sealer,
+            upstreams,
+            limits,
+            failed_digests,
+            sip_nonces,
+            uses,
+            work,
+            noise,
+            clock,
+        }
     }
 
     /// Whether `credvault dev` made it.

@@ -2,9 +2,12 @@
 
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, credential, digest};
+use super::convert::{self, digest};
 use super::proto::use_service_server::UseService;
-use super::proto::{VerifySipDigestRequest, VerifySipDigestResponse};
+use super::proto::{
+    IssueSipChallengeRequest, IssueSipChallengeResponse, VerifySipDigestRequest,
+    VerifySipDigestResponse,
+};
 use super::{Service, accept};
 
 #[tonic::async_trait]
@@ -16,19 +19,20 @@ impl UseService for Service {
         let (caller, request) = accept(request)?;
         let account = convert::account_name(&request.parent)?;
         let scope = self.vault.authorize(&caller, &account, &request.parent).await?;
-        let (digest, response) = digest::digest(&request)?;
-        let source = digest::source(&request)?;
-        let matched =
-            self.vault.verify_sip_digest(&scope, &digest, &response, source.as_ref()).await?;
-        Ok(Response::new(match matched {
-            None => VerifySipDigestResponse::default(),
-            Some(matched) => VerifySipDigestResponse {
-                valid: true,
-                credential: matched.credential.to_string(),
-                version: convert::count(matched.version),
-                version_state: credential::version_state(matched.state).into(),
-                rspauth: matched.rspauth.unwrap_or_default(),
-            },
-        }))
+        let presented = digest::presented(&request)?;
+        let verdict = self.vault.verify_sip_digest(&scope, &presented).await?;
+        Ok(Response::new(digest::verdict(verdict)))
+    }
+
+    async fn issue_sip_challenge(
+        &self,
+        request: Request<IssueSipChallengeRequest>,
+    ) -> Result<Response<IssueSipChallengeResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let account = convert::account_name(&request.parent)?;
+        let scope = self.vault.authorize(&caller, &account, &request.parent).await?;
+        let new = digest::new_challenge(&request)?;
+        let made = self.vault.issue_sip_challenge(&scope, &new)?;
+        Ok(Response::new(digest::challenge(new, made, request.stale)))
     }
 }

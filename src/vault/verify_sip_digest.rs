@@ -4,58 +4,81 @@ use jiff::Timestamp;
 
 use super::get::active_version;
 use super::limits::whole_seconds;
+use super::sip_nonces::{OwnNonce, SipNonces, Use};
 use super::{Error, Vault, place};
 use crate::access::{AccountScope, Scope, VerifySipDigest};
 use crate::credential::Credential;
 use crate::crypto::{Field, Sealed};
 use crate::defect::{Defect, planted};
 use crate::digest::{Digest, Response, Right, Source};
-use crate::name::CredentialName;
+use crate::name::{CredentialName, Uid};
 use crate::secret::SecretText;
 use crate::store::{StoredCredential, VersionKey};
 use crate::telemetry::metrics::{DigestCheck, SecretVersion, VersionAge, digest_check};
 use crate::versions::State;
 
 impl Vault {
-    /// The credential of which a password that verifies made `response`, or None.
+    /// Whether a password that verifies made a response, and of which credential it is.
     ///
     /// An unknown username, a disabled credential and a wrong response look the same.
     ///
-    /// - Each takes from the bucket of its username, realm and source; a right response takes nothing, since a
-    ///   registration storm must pass.
+    /// - A nonce that should be the vault's own, and is not, ends it before anything is looked up. What is stale or
+    ///   replayed is said of a right response only: of a wrong one nobody learns more than that.
+    /// - Each wrong response takes from the bucket of its username, realm and source; a right response takes nothing, since a
+    ///   registration storm must pass; nor does what says nothing about a password.
     /// - While that bucket is empty nothing is looked up or opened: a right response gets the same refusal, or the
     ///   limit would not hold up who guesses.
     /// - Without a source there is no bucket: to limit a credential as a whole would let anybody lock its phone out.
     pub async fn verify_sip_digest(
         &self,
         scope: &Scope<VerifySipDigest>,
-        digest: &Digest,
-        response: &Response,
-        source: Option<&Source>,
-    ) -> Result<Option<Matched>, Error> {
-        let bucket = self.failed_digests.bucket(scope.account().uid, digest, source);
+        presented: &Presented,
+    ) -> Result<Verdict, Error> {
+        let Presented { digest, source, nonce_owner, .. } = presented;
+        let account = scope.account().uid;
+        let bucket = self.failed_digests.bucket(account, digest, source.as_ref());
         if let Some(wait) = bucket.and_then(|bucket| self.failed_digests.wait(bucket)) {
             return Err(Error::DigestLimited { retry_after: whole_seconds(wait) });
         }
-        let matched = self.matching_credential(scope, digest, response).await?;
-        if let (Some(bucket), None) = (bucket, &matched) {
+        let nonce = match nonce_owner {
+            NonceOwner::Caller => None,
+            NonceOwner::Vault => {
+                let Some(own) = self.own_nonce(account, digest) else {
+                    let (version, age) = (SecretVersion::None, VersionAge::None);
+                    digest_check(DigestCheck::Foreign, version, age);
+                    return Ok(Verdict::Invalid(Rejected::Foreign));
+                };
+                Some(own)
+            }
+        };
+        let verdict = self.verdict(scope, presented, nonce).await?;
+        if let (Some(bucket), Verdict::Invalid(Rejected::Wrong)) = (bucket, &verdict) {
             self.failed_digests.count(bucket);
         }
-        Ok(matched)
+        Ok(verdict)
     }
 
-    async fn matching_credential(
+    /// The nonce of a response, and its count, if the vault made it for what it came with.
+    fn own_nonce(&self, account: Uid, digest: &Digest) -> Option<(OwnNonce, u32)> {
+        let auth = digest.auth.as_ref()?;
+        let (place, kind) = ((account, digest.realm.as_str()), (digest.algorithm, auth.qop()));
+        let nonce = SipNonces::read(digest.nonce.as_str(), &self.sealer, place, kind)?;
+        Some((nonce, auth.nc.number()))
+    }
+
+    async fn verdict(
         &self,
         scope: &Scope<VerifySipDigest>,
-        digest: &Digest,
-        response: &Response,
-    ) -> Result<Option<Matched>, Error> {
+        Presented { digest, response, .. }: &Presented,
+        nonce: Option<(OwnNonce, u32)>,
+    ) -> Result<Verdict, Error> {
+        let wrong = Verdict::Invalid(Rejected::Wrong);
         let found =
             self.store.credential_by_username(scope, &digest.realm, &digest.username).await?;
         let Some(stored) = found else {
             digest.verify(&SecretText::new("nobody's password".to_owned()), response);
             digest_check(DigestCheck::Unknown, SecretVersion::None, VersionAge::None);
-            return Ok(None);
+            return Ok(wrong);
         };
         let (now, credential) = (self.clock.now(), &stored.credential);
         let age = VersionAge::of(now.duration_since(credential.rotate_time).as_secs());
@@ -64,7 +87,8 @@ impl Vault {
             let place = place(scope, credential.uid, Field::Password, version.number);
             let password = match self.sealer.open(&place, sealed) {
                 Err(_) if planted(Defect::TrustDamaged) => {
-                    return Ok(Some(Matched::of(credential, version, Right { rspauth: None })));
+                    let right = Right { rspauth: None };
+                    return Ok(Verdict::Valid(Matched::of(credential, version, right)));
                 }
                 opened => opened.inspect_err(|_| {
                     digest_check(DigestCheck::Damaged, version.label(), age);
@@ -72,9 +96,20 @@ impl Vault {
             };
             let Some(right) = digest.verify(&password, response) else { continue };
             if credential.enabled {
-                self.uses.success(version.key(scope, credential), credential, now);
-                digest_check(DigestCheck::Valid, version.label(), age);
-                return Ok(Some(Matched::of(credential, version, right)));
+                // Only now: nobody uses up the counts of a phone without its password.
+                let used = nonce.map(|(nonce, nc)| self.sip_nonces.take(nonce, nc, now));
+                let (outcome, rejected) = match used {
+                    Some(Use::Stale) => (DigestCheck::Stale, Rejected::Stale),
+                    Some(Use::Replayed) => (DigestCheck::Replayed, Rejected::Replayed),
+                    Some(Use::Fresh) | None => {
+                        let key = version.key(scope, credential);
+                        self.uses.success(key, credential, now);
+                        digest_check(DigestCheck::Valid, version.label(), age);
+                        return Ok(Verdict::Valid(Matched::of(credential, version, right)));
+                    }
+                };
+                digest_check(outcome, version.label(), age);
+                return Ok(Verdict::Invalid(rejected));
             }
             outcome = DigestCheck::Disabled;
         }
@@ -85,8 +120,69 @@ impl Vault {
             self.uses.failure(active_version(scope, credential), credential);
         }
         digest_check(outcome, SecretVersion::Active, age);
-        Ok(None)
+        Ok(wrong)
     }
+}
+
+/// A response, as a phone sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// What it answers, and how.
+    pub digest: Digest,
+    /// The response.
+    pub response: Response,
+    /// Where it came from, if the edge says so.
+    pub source: Option<Source>,
+    /// Who made the nonce.
+    pub nonce_owner: NonceOwner,
+}
+
+impl Presented {
+    /// A response from nobody knows where, to a nonce of the caller's.
+    pub fn new(digest: Digest, response: Response) -> Self {
+        Self { digest, response, source: None, nonce_owner: NonceOwner::Caller }
+    }
+}
+
+/// Who looks after a nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NonceOwner {
+    /// The caller: any nonce is as good as another here.
+    Caller,
+    /// The vault: it must have made it, and not long ago, and each count is good once.
+    Vault,
+}
+
+/// What became of a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// A password made the response.
+    Valid(Matched),
+    /// None did, or the nonce is not good.
+    Invalid(Rejected),
+}
+
+impl Verdict {
+    /// What matched, if it is valid.
+    pub fn matched(self) -> Option<Matched> {
+        match self {
+            Self::Valid(matched) => Some(matched),
+            Self::Invalid(_) => None,
+        }
+    }
+}
+
+/// Why a response is not valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejected {
+    /// It is wrong, or there is nobody of that name, or it is disabled: nobody is told which.
+    Wrong,
+    /// The vault did not make this nonce for what it came with. Nothing was compared.
+    Foreign,
+    /// It is right, and its nonce too old.
+    Stale,
+    /// It is right, and its count was used before.
+    Replayed,
 }
 
 /// What a right response was made with.

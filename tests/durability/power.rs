@@ -23,7 +23,7 @@ use credvault::digest::{Algorithm, Digest, Method, Nonce, Response, Uri};
 use credvault::name::{OwnerName, ResourceId};
 use credvault::server::{self, Purpose};
 use credvault::upstream::Network;
-use credvault::vault::{Error, PageRequest, Vault};
+use credvault::vault::{Error, PageRequest, Presented, Vault};
 use jiff::SignedDuration;
 use rusqlite::{Connection, OpenFlags};
 use tokio::task::JoinSet;
@@ -457,9 +457,10 @@ impl<'a> Inside<'a> {
             algorithm: Algorithm::MD5,
         };
         let response = Response::parse(&response, Algorithm::MD5).unwrap();
-        let verified = self.vault.verify_sip_digest(&self.scope(), &digest, &response, None).await;
+        let presented = Presented::new(digest, response);
+        let verified = self.vault.verify_sip_digest(&self.scope(), &presented).await;
         let verified = verified.map_err(|error| format!("{id}: {error:?}"))?;
-        if verified.is_some() == password.is_some() {
+        if verified.matched().is_some() == password.is_some() {
             Ok(())
         } else {
             Err(format!("{id}: the password of version {wanted:?} does not verify"))

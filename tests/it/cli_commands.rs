@@ -48,6 +48,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("RevokeRecipientKey", "recipient-keys revoke ops"),
     ("UpdateDeliveryPolicy", "delivery-policy set --enrolled-keys-only true"),
     ("GetDeliveryPolicy", "delivery-policy get"),
+    ("IssueSipChallenge", "credentials issue-challenge --realm sip.test --algorithm SHA-256"),
     (
         "VerifySipDigest",
         "credentials verify-digest --username desk-1 --realm sip.test --method REGISTER --uri sip:sip.test \

@@ -38,6 +38,7 @@ mod credentials;
 mod deletion;
 mod descriptors;
 mod dev_and_serve;
+mod digests;
 mod doctor;
 mod door;
 mod failed_digests;

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use crate::cli::client::{NO_ACCOUNT, Options, Output};
 use crate::cli::terminal::harmless;
 use crate::cli::{render, say};
-use crate::grpc::proto::VerifySipDigestRequest;
+use crate::grpc::proto::{InvalidReason, IssueSipChallengeRequest, VerifySipDigestRequest};
 
 /// Check the digest response of a SIP phone against the stored password, which stays inside
 ///
@@ -35,9 +35,12 @@ pub(super) struct VerifyArgs {
     /// The digest URI, as the header has it, such as sip:sip.example.com
     #[arg(long)]
     uri: String,
-    /// The nonce of the challenge; whether it is a good one is for you to know
+    /// The nonce of the challenge; whether it is a good one is for you to know, without --check-nonce
     #[arg(long)]
     nonce: String,
+    /// Whether the nonce must be one of issue-challenge, not too old, and with a count that was not used before
+    #[arg(long)]
+    check_nonce: bool,
     /// What the phone computed: 32 hexadecimal digits, or 64 with SHA-256 and SHA-512-256
     #[arg(long)]
     response: String,
@@ -80,6 +83,7 @@ pub(super) async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
         response: args.response,
         source: args.source,
         body: body(args.body_file.as_deref())?,
+        check_nonce: args.check_nonce,
     };
     let answer = connection.ask(request, NO_ACCOUNT).await?;
     if output == Output::Json {
@@ -87,9 +91,56 @@ pub(super) async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     } else if answer.valid {
         say(format_args!("right: {}, version {}", harmless(&answer.credential), answer.version))?;
     } else {
-        say("wrong")?;
+        say(match answer.invalid_reason() {
+            InvalidReason::Unspecified => "wrong",
+            InvalidReason::NonceForeign => "not answered: the vault did not make this nonce",
+            InvalidReason::NonceStale => "right, but the nonce is stale: challenge again",
+            InvalidReason::NonceReplayed => "right, but replayed: this nonce count was used before",
+        })?;
     }
     Ok(if answer.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Make a challenge for a SIP phone, whose nonce verify-digest knows again with --check-nonce
+///
+/// Prints the value of a WWW-Authenticate header. Nothing is stored; the nonce is good for five minutes, or until the vault
+/// is started again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  credvault credentials issue-challenge --realm sip.example.com --algorithm SHA-256")]
+pub(super) struct ChallengeArgs {
+    /// The realm
+    #[arg(long)]
+    realm: String,
+    /// MD5, SHA-256 or SHA-512-256, or one of them with -sess [default: MD5]
+    #[arg(long, default_value = "", hide_default_value = true)]
+    algorithm: String,
+    /// A quality of protection to offer, auth or auth-int; repeat it for both [default: auth]
+    #[arg(long)]
+    qop: Vec<String>,
+    /// Say that the nonce was too old that the phone used
+    #[arg(long)]
+    stale: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub(super) async fn challenge(args: ChallengeArgs) -> anyhow::Result<()> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let request = IssueSipChallengeRequest {
+        parent: connection.account()?,
+        realm: args.realm,
+        algorithm: args.algorithm,
+        qop: args.qop,
+        stale: args.stale,
+    };
+    let answer = connection.ask(request, NO_ACCOUNT).await?;
+    if output == Output::Json {
+        return render::one(output, &answer, Some(&answer));
+    }
+    say(harmless(&answer.challenge))
 }
 
 /// The body of a request: what is in a file, or comes in.

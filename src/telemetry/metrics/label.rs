@@ -106,6 +106,12 @@ values! {
         Unknown = "unknown",
         /// The stored record does not open.
         Damaged = "damaged",
+        /// The password made it, for a nonce that is too old.
+        Stale = "stale",
+        /// The password made it, with a nonce count that was used before.
+        Replayed = "replayed",
+        /// Its nonce is none of the vault's.
+        Foreign = "foreign",
     }
 
     /// Which version of a secret was used.

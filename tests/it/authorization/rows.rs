@@ -5,9 +5,9 @@ use credvault::grpc::proto::{
     CreateCredentialRequest, CreateProviderRequest, CreateRecipientKeyRequest, Credential,
     DeleteAccountRequest, DeleteRoleBindingRequest, DeliveryPolicy, DisableAccountRequest,
     EnableAccountRequest, GetAccountRequest, GetApiTokenRequest, GetCredentialRequest,
-    GetDeliveryPolicyRequest, GetProviderRequest, GetRotationRequest, ListAccountsRequest,
-    ListApiTokensRequest, ListAuditEntriesRequest, ListCredentialsRequest, ListProvidersRequest,
-    ListRecipientKeysRequest, ListRoleBindingsRequest, ListRotationsRequest,
+    GetDeliveryPolicyRequest, GetProviderRequest, GetRotationRequest, IssueSipChallengeRequest,
+    ListAccountsRequest, ListApiTokensRequest, ListAuditEntriesRequest, ListCredentialsRequest,
+    ListProvidersRequest, ListRecipientKeysRequest, ListRoleBindingsRequest, ListRotationsRequest,
     ListVerificationsRequest, ListVersionsRequest, ResumeRotationRequest, RevokeApiTokenRequest,
     RevokeRecipientKeyRequest, RotateTokenRequest, SetRoleBindingRequest,
     UpdateDeliveryPolicyRequest, VerifyProviderRequest, VerifySipDigestRequest,
@@ -129,6 +129,10 @@ pub(crate) fn row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
                 ..Default::default()
             };
             (request.into(), "OK")
+        }
+        "IssueSipChallenge" => {
+            let realm = "sip.test".to_owned();
+            (IssueSipChallengeRequest { parent, realm, ..Default::default() }.into(), "OK")
         }
         _ => {
             return delivery_row(method, owner)

@@ -1,6 +1,7 @@
 //! Calls of every kind, good and bad, each with secrets in it that are remembered.
 
 mod carriers;
+mod digests;
 mod keys;
 mod sealed;
 mod tokens;
@@ -107,6 +108,8 @@ impl Workload {
         let md5 = hex::encode(<md5::Md5 as md5::Digest>::digest(&text));
         self.secret(&format!("HA1 of {username}"), &md5);
         self.secret(&format!("SHA-256 HA1 of {username}"), &hex::encode(Sha256::digest(&text)));
+        let longer = hex::encode(sha2::Sha512_256::digest(&text));
+        self.secret(&format!("SHA-512-256 HA1 of {username}"), &longer);
     }
 
     fn issued(&mut self, username: &str, issued: Option<IssuedSecret>) -> Result<String, String> {
@@ -154,6 +157,7 @@ impl Workload {
 
     pub(super) async fn run(&mut self) -> Result<(), String> {
         self.credentials().await?;
+        self.digests().await?;
         self.providers().await?;
         self.keys().await?;
         self.other_carriers().await?;

@@ -74,6 +74,7 @@ calls! {
     ListVerifications: providers.list_verifications(ListVerificationsRequest);
     DeleteProvider: providers.delete_provider(DeleteProviderRequest);
     VerifySipDigest: uses.verify_sip_digest(VerifySipDigestRequest);
+    IssueSipChallenge: uses.issue_sip_challenge(IssueSipChallengeRequest);
     ListAuditEntries: audit.list_audit_entries(ListAuditEntriesRequest);
     CreateAccount: access.create_account(CreateAccountRequest);
     GetAccount: access.get_account(GetAccountRequest);

@@ -29,7 +29,8 @@ use credvault::recipient::Recipient;
 use credvault::secret::PasswordLength;
 use credvault::store::{self, Location, Store};
 use credvault::vault::{
-    CallLimits, Error, Intent, Matched, NewRotation, Outgoing, PageRequest, Vault,
+    CallLimits, Error, Intent, Matched, NewRotation, Outgoing, PageRequest, Presented, Vault,
+    Verdict,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -79,8 +80,7 @@ struct Claim {
     user: &'static str,
     /// Whose password it is.
     owner: &'static str,
-    digest: Digest,
-    response: Response,
+    presented: Presented,
 }
 
 impl Claim {
@@ -96,7 +96,7 @@ impl Claim {
         };
         let response = md5_response(user, REALM, password, "n0nce");
         let response = Response::parse(&response, Algorithm::MD5).unwrap();
-        Self { user, owner, digest, response }
+        Self { user, owner, presented: Presented::new(digest, response) }
     }
 }
 
@@ -212,8 +212,8 @@ async fn call_everything(vault: &Vault, image: &Image, mapped: bool) -> Result<O
 
     let mut outcome = Outcome::Right;
     for claim in &image.claims {
-        let found = vault.verify_sip_digest(&verify, &claim.digest, &claim.response, None).await;
-        outcome = outcome.max(judge(claim, found)?);
+        let found = vault.verify_sip_digest(&verify, &claim.presented).await;
+        outcome = outcome.max(judge(claim, found.map(Verdict::matched))?);
     }
     outcome = outcome.max(read_everything(vault, &caller, &acme).await?);
 
@@ -233,13 +233,10 @@ async fn call_everything(vault: &Vault, image: &Image, mapped: bool) -> Result<O
             };
             let password = exposed(&issued.into_parts().0);
             let claim = Claim::new(USERS[0], USERS[0], &password);
-            let found =
-                vault.verify_sip_digest(&verify, &claim.digest, &claim.response, None).await;
-            outcome = outcome.max(judge(&claim, found)?);
+            let found = vault.verify_sip_digest(&verify, &claim.presented).await;
+            outcome = outcome.max(judge(&claim, found.map(Verdict::matched))?);
             let old = &image.claims[0];
-            if let Ok(Some(_)) =
-                vault.verify_sip_digest(&verify, &old.digest, &old.response, None).await
-            {
+            if let Ok(Verdict::Valid(_)) = vault.verify_sip_digest(&verify, &old.presented).await {
                 return Err("a replaced password was accepted".to_owned());
             }
         }
