@@ -26,6 +26,12 @@ pub enum Defect {
     UnboundCiphertext,
     /// A record that fails authentication counts as a match. Caught by the bit-flip harness.
     TrustDamaged,
+    /// A webhook that repeats a field is signed with it twice. Caught by the suite of webhooks.
+    KeepDuplicates,
+    /// A webhook without a signature counts as signed. Caught by the suite of webhooks.
+    TrustUnsigned,
+    /// A token that was rotated away verifies webhooks for as long as it is kept. Caught by the suite of webhooks.
+    TrustOldToken,
     /// A token that its carrier refuses is stored. Caught by the fault table.
     TrustRefused,
     /// All providers that are due are verified at once. Caught by the schedule harness.
@@ -91,6 +97,9 @@ impl Defect {
             Self::KeepRemnants => "keep-remnants",
             Self::UnboundCiphertext => "unbound-ciphertext",
             Self::TrustDamaged => "trust-damaged",
+            Self::KeepDuplicates => "keep-duplicates",
+            Self::TrustUnsigned => "trust-unsigned",
+            Self::TrustOldToken => "trust-old-token",
             Self::TrustRefused => "trust-refused",
             Self::HurriedSchedule => "hurried-schedule",
             Self::SkipScope => "skip-scope",

@@ -8,7 +8,7 @@
 //! | [`account`], [`credential`], [`provider`] | what exists |
 //! | [`versions`], [`rotation`], [`recipient`] | how a secret is replaced, and who receives the new one |
 //! | [`access`], [`audit`] | who may call, and what happened |
-//! | [`crypto`], [`digest`] | sealing and opening; SIP digest |
+//! | [`crypto`], [`digest`], [`webhook`] | sealing and opening; SIP digest; Twilio's signature |
 //! | [`store`], [`upstream`] | what the vault remembers; carriers |
 //! | [`vault`] | the operations, one file each |
 //! | [`grpc`], [`server`] | the wire; the process |
@@ -40,6 +40,8 @@ pub mod audit;
 pub mod crypto;
 #[expect(clippy::disallowed_methods, reason = "computes digests from plaintext passwords")]
 pub mod digest;
+#[expect(clippy::disallowed_methods, reason = "computes signatures from plaintext tokens")]
+pub mod webhook;
 
 #[expect(clippy::disallowed_types, reason = "the SQLite store holds connections")]
 pub mod store;

@@ -36,6 +36,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("recipient", "name provider"),
     ("rotation", "credential name provider recipient versions defect"),
     ("digest", "credential name secret"),
+    ("webhook", "name secret defect"),
     ("audit", "account name"),
     ("access", "account credential provider name secret audit defect"),
     ("crypto", "secret account name recipient defect"),
@@ -47,12 +48,12 @@ const MAY_USE: &[(&str, &str)] = &[
     ),
     (
         "vault",
-        "upstream store crypto access audit digest account credential provider recipient rotation versions name \
+        "upstream store crypto access audit digest webhook account credential provider recipient rotation versions name \
          clock secret telemetry::metrics defect",
     ),
     (
         "grpc",
-        "vault access audit digest account credential provider recipient rotation versions name clock secret \
+        "vault access audit digest webhook account credential provider recipient rotation versions name clock secret \
          shares telemetry defect",
     ),
     (
@@ -80,14 +81,15 @@ const FENCES: &[(&str, &str)] = &[
     ("rusqlite", "store::sqlite*"),
     ("aes_gcm", "crypto"),
     ("hkdf", "crypto"),
-    ("hmac", "crypto"),
+    ("hmac", "crypto webhook"),
     ("hpke", "crypto::delivery"),
     ("rand", "crypto"),
     (
         "sha2",
-        "crypto digest audit access::api_token recipient cli::credentials::import store::sqlite::checksum",
+        "crypto digest webhook audit access::api_token recipient cli::credentials::import store::sqlite::checksum",
     ),
     ("md5", "digest"),
+    ("sha1", "webhook"),
     ("reqwest", "upstream::http*"),
     ("rustls", "upstream::http* server::tls"),
     ("tokio_rustls", "server::tls"),
