@@ -120,6 +120,7 @@ actions! {
     DeleteProvider: AccountAdmin;
     VerifySipDigest: Verifier;
     IssueSipChallenge: Verifier;
+    VerifyTwilioWebhook: Verifier;
     ListAuditEntries: Auditor | AccountAdmin | Operator;
     CreateAccount: Operator;
     GetAccount: Operator;
@@ -323,7 +324,7 @@ mod tests {
     }
 
     /// All of `UseService`.
-    const USES: [&str; 2] = ["VerifySipDigest", "IssueSipChallenge"];
+    const USES: [&str; 3] = ["VerifySipDigest", "IssueSipChallenge", "VerifyTwilioWebhook"];
 
     #[test]
     fn an_admin_may_everything_but_use() {

@@ -22,6 +22,7 @@ mod secrets;
 mod serve;
 mod terminal;
 mod tokens;
+mod webhooks;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -85,6 +86,7 @@ enum Command {
     Rotations(rotations::Args),
     Serve(serve::Args),
     Tokens(tokens::Args),
+    Webhooks(webhooks::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -116,6 +118,7 @@ pub fn run() -> ExitCode {
                     Command::Rotations(args) => return rotations::run(args).await,
                     Command::Serve(args) => serve::run(args).await?,
                     Command::Tokens(args) => return tokens::run(args).await,
+                    Command::Webhooks(args) => return webhooks::run(args).await,
                 }
                 Ok(ExitCode::SUCCESS)
             });

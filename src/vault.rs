@@ -41,6 +41,7 @@ mod use_counts;
 mod verification;
 mod verify_provider;
 mod verify_sip_digest;
+mod verify_twilio_webhook;
 mod watch_credentials;
 
 use std::sync::Arc;
@@ -88,6 +89,7 @@ pub use update_credential::{CredentialChanges, PolicyChange};
 pub use update_provider::ProviderChanges;
 pub use update_token::TokenUpdate;
 pub use verify_sip_digest::{Matched, NonceOwner, Presented, Rejected, Verdict};
+pub use verify_twilio_webhook::WebhookVerdict;
 pub use watch_credentials::{News, Told, Watch};
 
 /// How often a change is decided again when the row moved in between, before the caller is told.

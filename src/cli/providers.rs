@@ -26,7 +26,7 @@ use crate::grpc::proto::{
 };
 
 /// What helps when a provider is not there.
-const NOT_FOUND: &str = "`credvault providers list` shows which there are";
+pub(super) const NOT_FOUND: &str = "`credvault providers list` shows which there are";
 
 /// Keep accounts at carriers, and see whether they work
 #[derive(Debug, clap::Args)]

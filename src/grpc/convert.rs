@@ -7,6 +7,7 @@ pub(super) mod digest;
 pub(super) mod policy;
 pub(super) mod provider;
 pub(super) mod rotation;
+pub(super) mod webhook;
 
 use jiff::Timestamp;
 use prost::Message;

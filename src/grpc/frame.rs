@@ -15,8 +15,19 @@ use tonic::Status;
 
 use super::status;
 
-/// The largest request message.
-pub(super) const MAX_MESSAGE: u32 = 64 * 1024;
+/// The largest request message of most calls.
+const MAX_MESSAGE: u32 = 64 * 1024;
+
+/// The largest request message of those that bring what others made.
+const MAX_LARGE_MESSAGE: u32 = 512 * 1024;
+
+/// The paths of those.
+const LARGE: [&str; 1] = ["/credvault.v1.UseService/VerifyTwilioWebhook"];
+
+/// The largest request message of a call.
+pub(super) fn limit(path: &str) -> u32 {
+    if LARGE.contains(&path) { MAX_LARGE_MESSAGE } else { MAX_MESSAGE }
+}
 
 /// How many messages a call may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +46,9 @@ pub(super) struct Checked<B> {
 }
 
 impl<B> Checked<B> {
-    pub(super) fn new(inner: B, messages: Messages) -> Self {
-        Self { inner, scanner: Scanner::new(messages), failed: false }
+    /// `limit` is that of one message.
+    pub(super) fn new(inner: B, messages: Messages, limit: u32) -> Self {
+        Self { inner, scanner: Scanner::new(messages, limit), failed: false }
     }
 }
 
@@ -76,6 +88,7 @@ where
 /// Follows the frames through chunks that are cut anywhere.
 struct Scanner {
     messages: Messages,
+    limit: u32,
     seen: u32,
     header: [u8; 5],
     header_filled: usize,
@@ -83,8 +96,8 @@ struct Scanner {
 }
 
 impl Scanner {
-    fn new(messages: Messages) -> Self {
-        Self { messages, seen: 0, header: [0; 5], header_filled: 0, missing: 0 }
+    fn new(messages: Messages, limit: u32) -> Self {
+        Self { messages, limit, seen: 0, header: [0; 5], header_filled: 0, missing: 0 }
     }
 
     fn scan(&mut self, mut data: &[u8]) -> Result<(), Status> {
@@ -118,8 +131,8 @@ impl Scanner {
         if flag != 0 {
             return Err(status::malformed_message("compressed messages are not accepted"));
         }
-        if length > MAX_MESSAGE {
-            return Err(status::message_too_large(MAX_MESSAGE));
+        if length > self.limit {
+            return Err(status::message_too_large(self.limit));
         }
         self.header_filled = 0;
         self.seen = self.seen.saturating_add(1);
@@ -152,7 +165,7 @@ mod tests {
     }
 
     fn verdict(bytes: &[u8], cut: usize, messages: Messages) -> Option<tonic::Code> {
-        let mut scanner = Scanner::new(messages);
+        let mut scanner = Scanner::new(messages, MAX_MESSAGE);
         for chunk in bytes.chunks(cut) {
             if let Err(status) = scanner.scan(chunk) {
                 return Some(status.code());
@@ -188,6 +201,19 @@ mod tests {
         }
         assert_eq!(verdict(&two, 3, Messages::Many), None);
         assert_eq!(verdict(&[], 1, Messages::Many), None);
+    }
+
+    #[test]
+    fn calls_that_may_be_large_are_those_of_the_contract() {
+        assert_eq!(limit("/credvault.v1.UseService/VerifySipDigest"), 65_536);
+        for path in LARGE {
+            assert_eq!(limit(path), 524_288);
+            let (service, method) = path.trim_start_matches('/').split_once('/').unwrap();
+            assert!(
+                service == super::super::USE
+                    && crate::access::ACTIONS.iter().any(|(known, _)| *known == method)
+            );
+        }
     }
 
     proptest! {

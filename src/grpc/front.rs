@@ -15,7 +15,7 @@ use http::{HeaderMap, Request, Response};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::frame::{Checked, Messages};
+use super::frame::{self, Checked, Messages};
 use super::going_on::GoingOn;
 use super::health::{Asks, Health};
 use super::holding::Holding;
@@ -148,7 +148,8 @@ impl Front {
             Some(own) => Some(self.credential_watches.take(&own, principal)?),
             None => None,
         };
-        let mut request = request.map(|body| Checked::new(body, messages));
+        let limit = frame::limit(request.uri().path());
+        let mut request = request.map(|body| Checked::new(body, messages, limit));
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
         }

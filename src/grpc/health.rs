@@ -13,7 +13,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tower::ServiceExt as _;
 
-use super::frame::{Checked, Messages};
+use super::frame::{self, Checked, Messages};
 use super::{SERVICES, WRITING, front, measure, status};
 use crate::vault::Error;
 
@@ -105,7 +105,8 @@ impl Health {
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     {
-        let request = request.map(|body| Body::new(Checked::new(body, Messages::One)));
+        let limit = frame::limit(request.uri().path());
+        let request = request.map(|body| Body::new(Checked::new(body, Messages::One, limit)));
         let answer = self.service().oneshot(request);
         match tokio::time::timeout(DEADLINE, answer).await {
             // The stock codec's only INTERNAL is a message that does not decode.

@@ -2,11 +2,11 @@
 
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, digest};
+use super::convert::{self, digest, webhook};
 use super::proto::use_service_server::UseService;
 use super::proto::{
     IssueSipChallengeRequest, IssueSipChallengeResponse, VerifySipDigestRequest,
-    VerifySipDigestResponse,
+    VerifySipDigestResponse, VerifyTwilioWebhookRequest, VerifyTwilioWebhookResponse,
 };
 use super::{Service, accept};
 
@@ -34,5 +34,19 @@ impl UseService for Service {
         let new = digest::new_challenge(&request)?;
         let made = self.vault.issue_sip_challenge(&scope, &new)?;
         Ok(Response::new(digest::challenge(new, made, request.stale)))
+    }
+
+    async fn verify_twilio_webhook(
+        &self,
+        request: Request<VerifyTwilioWebhookRequest>,
+    ) -> Result<Response<VerifyTwilioWebhookResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let name = convert::provider_name("name", &request.name)?;
+        let scope = self.vault.authorize(&caller, &name.account, &request.name).await?;
+        let signature = request.signature.clone();
+        let webhook = webhook::webhook(request)?;
+        let verdict =
+            self.vault.verify_twilio_webhook(&scope, &name.id, &webhook, &signature).await?;
+        Ok(Response::new(webhook::verdict_to_wire(verdict)))
     }
 }

@@ -5,6 +5,7 @@ mod digests;
 mod providers;
 mod rotations;
 mod watches;
+mod webhooks;
 
 use std::collections::BTreeMap;
 
@@ -471,6 +472,7 @@ async fn every_bad_input_has_its_answer_and_changes_nothing() {
         providers::cases(),
         rotations::cases(),
         watches::cases(),
+        webhooks::cases(),
         besides(),
         lists(),
         digests::cases(),

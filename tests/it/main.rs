@@ -65,4 +65,5 @@ mod upstream_faults;
 mod upstream_transport;
 mod verifications;
 mod watch;
+mod webhooks;
 mod wire;

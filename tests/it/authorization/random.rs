@@ -67,7 +67,8 @@ deciders! {
     CreateRecipientKey ListRecipientKeys
     RevokeRecipientKey GetDeliveryPolicy UpdateDeliveryPolicy
     CreateProvider GetProvider ListProviders UpdateProvider UpdateToken RotateToken VerifyProvider
-    ListVerifications DeleteProvider VerifySipDigest IssueSipChallenge ListAuditEntries CreateAccount GetAccount ListAccounts DisableAccount
+    ListVerifications DeleteProvider VerifySipDigest IssueSipChallenge VerifyTwilioWebhook
+    ListAuditEntries CreateAccount GetAccount ListAccounts DisableAccount
     EnableAccount DeleteAccount CreateApiToken GetApiToken ListApiTokens RevokeApiToken SetRoleBinding
     ListRoleBindings DeleteRoleBinding
 }

@@ -11,7 +11,7 @@ use credvault::grpc::proto::{
     ListVerificationsRequest, ListVersionsRequest, ResumeRotationRequest, RevokeApiTokenRequest,
     RevokeRecipientKeyRequest, RotateTokenRequest, SetRoleBindingRequest,
     UpdateDeliveryPolicyRequest, VerifyProviderRequest, VerifySipDigestRequest,
-    WatchCredentialsRequest,
+    VerifyTwilioWebhookRequest, WatchCredentialsRequest,
 };
 use prost_types::FileDescriptorSet;
 
@@ -134,6 +134,11 @@ pub(crate) fn row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
             let realm = "sip.test".to_owned();
             (IssueSipChallengeRequest { parent, realm, ..Default::default() }.into(), "OK")
         }
+        "VerifyTwilioWebhook" => {
+            let url = "https://example.com/".to_owned();
+            let request = VerifyTwilioWebhookRequest { name: provider, url, ..Default::default() };
+            (request.into(), "OK")
+        }
         _ => {
             return delivery_row(method, owner)
                 .or_else(|| accounts_row(method, owner))
@@ -255,8 +260,14 @@ pub(super) fn resource(method: &str, owner: &str) -> String {
         }
         "RevokeRecipientKey" => "/recipientKeys/edge".to_owned(),
         "GetDeliveryPolicy" | "UpdateDeliveryPolicy" => "/deliveryPolicy".to_owned(),
-        "GetProvider" | "UpdateProvider" | "UpdateToken" | "RotateToken" | "VerifyProvider"
-        | "ListVerifications" | "DeleteProvider" => "/providers/main".to_owned(),
+        "GetProvider"
+        | "UpdateProvider"
+        | "UpdateToken"
+        | "RotateToken"
+        | "VerifyProvider"
+        | "ListVerifications"
+        | "DeleteProvider"
+        | "VerifyTwilioWebhook" => "/providers/main".to_owned(),
         "GetApiToken" | "RevokeApiToken" => format!("/apiTokens/{}", token_id(owner)),
         "ListAccounts" => return "vault".to_owned(),
         _ => String::new(),

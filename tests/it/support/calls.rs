@@ -75,6 +75,7 @@ calls! {
     DeleteProvider: providers.delete_provider(DeleteProviderRequest);
     VerifySipDigest: uses.verify_sip_digest(VerifySipDigestRequest);
     IssueSipChallenge: uses.issue_sip_challenge(IssueSipChallengeRequest);
+    VerifyTwilioWebhook: uses.verify_twilio_webhook(VerifyTwilioWebhookRequest);
     ListAuditEntries: audit.list_audit_entries(ListAuditEntriesRequest);
     CreateAccount: access.create_account(CreateAccountRequest);
     GetAccount: access.get_account(GetAccountRequest);

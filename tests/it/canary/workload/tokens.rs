@@ -6,7 +6,7 @@ use credvault::grpc::proto::recipient::Key;
 use credvault::grpc::proto::{
     CancelRotationRequest, ConfirmRotationRequest, CreateProviderRequest, GetRotationRequest,
     Provider, Recipient, RotateTokenRequest, Rotation, RotationState, TwilioProvider,
-    VerifyProviderRequest, provider::Kind,
+    VerifyProviderRequest, VerifyTwilioWebhookRequest, provider::Kind,
 };
 use credvault::secret::SecretText;
 use tonic::Code;
@@ -29,12 +29,13 @@ impl Workload {
             parent: PARENT.to_owned(),
             provider_id: "rotated".to_owned(),
             provider: Some(Provider { kind: Some(kind), ..Provider::default() }),
-            auth_token: first,
+            auth_token: first.clone(),
             ..CreateProviderRequest::default()
         };
         let result = self.clients.providers.create_provider(request).await;
         self.good("CreateProvider", result)?;
         let name = format!("{PARENT}/providers/rotated");
+        self.webhooks(&name, &first).await?;
         let key = PrivateKey::generate().unwrap();
         let public = key.public_key().unwrap().as_bytes().to_vec();
         self.secret("the recipient's private key", &hex::encode(key.as_bytes()));
@@ -97,6 +98,22 @@ impl Workload {
         let request = RotateTokenRequest { name, ..RotateTokenRequest::default() };
         let result = self.clients.providers.rotate_token(request).await;
         self.bad("RotateToken, refused", Code::FailedPrecondition, result)
+    }
+
+    /// A webhook that the token signed, and one that it did not.
+    async fn webhooks(&mut self, name: &str, token: &str) -> Result<(), String> {
+        let url = "https://example.com/voice";
+        for signature in [crate::webhooks::sign(token, url, &[]), String::new(), "x".to_owned()] {
+            let valid = signature.len() > 1;
+            let (name, url) = (name.to_owned(), url.to_owned());
+            let request = VerifyTwilioWebhookRequest { name, url, content: None, signature };
+            let result = self.clients.uses.verify_twilio_webhook(request).await;
+            let answer = self.good("VerifyTwilioWebhook", result)?;
+            if answer.valid != valid {
+                return Err(format!("a webhook: valid is not {valid}"));
+            }
+        }
+        Ok(())
     }
 
     async fn until_ended(&mut self, name: &str) -> Result<(), String> {
