@@ -8,7 +8,7 @@
 //! | [`account`], [`credential`], [`provider`] | what exists |
 //! | [`versions`], [`rotation`], [`recipient`] | how a secret is replaced, and who receives the new one |
 //! | [`access`], [`audit`] | who may call, and what happened |
-//! | [`crypto`], [`digest`], [`webhook`] | sealing and opening; SIP digest; Twilio's signature |
+//! | [`crypto`], [`digest`], [`webhook`], [`access_token`] | sealing and opening; SIP digest; Twilio's signature and tokens |
 //! | [`store`], [`upstream`] | what the vault remembers; carriers |
 //! | [`vault`] | the operations, one file each |
 //! | [`grpc`], [`server`] | the wire; the process |
@@ -32,6 +32,8 @@ pub mod versions;
 pub mod access;
 pub mod audit;
 
+#[expect(clippy::disallowed_methods, reason = "signs with plaintext keys")]
+pub mod access_token;
 #[expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -37,23 +37,24 @@ const MAY_USE: &[(&str, &str)] = &[
     ("rotation", "credential name provider recipient versions defect"),
     ("digest", "credential name secret"),
     ("webhook", "name secret defect"),
+    ("access_token", "name provider secret"),
     ("audit", "account name"),
     ("access", "account credential provider name secret audit defect"),
     ("crypto", "secret account name recipient defect"),
     ("upstream", "secret credential provider name clock telemetry::metrics defect"),
     (
         "store",
-        "access account audit credential provider recipient rotation versions name clock shares crypto::Sealed \
+        "access access_token account audit credential provider recipient rotation versions name clock shares crypto::Sealed \
          crypto::SealedRoot crypto::delivery::Delivered telemetry::metrics defect",
     ),
     (
         "vault",
-        "upstream store crypto access audit digest webhook account credential provider recipient rotation versions name \
+        "upstream store crypto access audit digest webhook access_token account credential provider recipient rotation versions name \
          clock secret telemetry::metrics defect",
     ),
     (
         "grpc",
-        "vault access audit digest webhook account credential provider recipient rotation versions name clock secret \
+        "vault access audit digest webhook access_token account credential provider recipient rotation versions name clock secret \
          shares telemetry defect",
     ),
     (
@@ -81,12 +82,12 @@ const FENCES: &[(&str, &str)] = &[
     ("rusqlite", "store::sqlite*"),
     ("aes_gcm", "crypto"),
     ("hkdf", "crypto"),
-    ("hmac", "crypto webhook"),
+    ("hmac", "crypto webhook access_token"),
     ("hpke", "crypto::delivery"),
     ("rand", "crypto"),
     (
         "sha2",
-        "crypto digest webhook audit access::api_token recipient cli::credentials::import store::sqlite::checksum",
+        "crypto digest webhook access_token audit access::api_token recipient cli::credentials::import store::sqlite::checksum",
     ),
     ("md5", "digest"),
     ("sha1", "webhook"),
