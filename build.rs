@@ -70,7 +70,9 @@ fn is_secret(field: &FieldDescriptor) -> bool {
     let options = field.options();
     let Some(value) = options.get_extension(&option).as_enum_number() else { return false };
     let Kind::Enum(sensitivity) = option.kind() else { return false };
-    sensitivity.get_value(value).is_some_and(|value| value.name().contains("SECRET"))
+    sensitivity
+        .get_value(value)
+        .is_some_and(|value| value.name().contains("SECRET") || value.name().contains("DERIVED"))
 }
 
 /// A `Debug` for each of them that prints its name and nothing else.

@@ -121,6 +121,7 @@ actions! {
     VerifySipDigest: Verifier;
     IssueSipChallenge: Verifier;
     VerifyTwilioWebhook: Verifier;
+    MintTwilioAccessToken: Verifier;
     ListAuditEntries: Auditor | AccountAdmin | Operator;
     CreateAccount: Operator;
     GetAccount: Operator;
@@ -137,6 +138,8 @@ actions! {
     RevokeRecipientKey: AccountAdmin;
     GetDeliveryPolicy: Reader | Rotator | TokenWriter | AccountAdmin;
     UpdateDeliveryPolicy: AccountAdmin;
+    GetAccessTokenPolicy: Reader | Rotator | TokenWriter | AccountAdmin;
+    UpdateAccessTokenPolicy: AccountAdmin;
     SetRoleBinding: AccountAdmin | Operator;
     ListRoleBindings: AccountAdmin | Operator;
     DeleteRoleBinding: AccountAdmin | Operator;
@@ -324,7 +327,8 @@ mod tests {
     }
 
     /// All of `UseService`.
-    const USES: [&str; 3] = ["VerifySipDigest", "IssueSipChallenge", "VerifyTwilioWebhook"];
+    const USES: [&str; 4] =
+        ["VerifySipDigest", "IssueSipChallenge", "VerifyTwilioWebhook", "MintTwilioAccessToken"];
 
     #[test]
     fn an_admin_may_everything_but_use() {

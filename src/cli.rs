@@ -1,5 +1,6 @@
 //! The command line. One file a command.
 
+mod access_tokens;
 mod accounts;
 mod audit;
 mod client;
@@ -70,6 +71,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    AccessTokenPolicy(access_tokens::PolicyArgs),
+    AccessTokens(access_tokens::Args),
     Accounts(accounts::Args),
     Audit(audit::Args),
     Completions(completions::Args),
@@ -102,6 +105,10 @@ pub fn run() -> ExitCode {
         .and_then(|runtime| {
             let result = runtime.block_on(async {
                 match command {
+                    Command::AccessTokenPolicy(args) => {
+                        return access_tokens::run_policy(args).await;
+                    }
+                    Command::AccessTokens(args) => return access_tokens::run(args).await,
                     Command::Accounts(args) => return accounts::run(args).await,
                     Command::Audit(args) => return audit::run(args).await,
                     Command::Completions(args) => completions::run(args)?,

@@ -21,6 +21,7 @@ use crate::access::api_token::{TokenId, TokenMetadata};
 use crate::access::principal::RoleBinding;
 use crate::access::spiffe::SpiffeId;
 use crate::access::{AccountScope, OperatorScope, Owner, OwnerScope, Standing, Worker};
+use crate::access_token::AccessTokenPolicy;
 use crate::account::Account;
 use crate::audit::{Link, Linked};
 use crate::credential::{Credential, CredentialFilter, Realm, Username};
@@ -350,6 +351,12 @@ pub trait Store: Send + Sync + fmt::Debug {
         scope: &AccountScope,
         id: &ResourceId,
     ) -> Result<Option<RecipientKey>, Error>;
+
+    /// What the account allows in access tokens, if it is still there.
+    async fn access_token_policy(
+        &self,
+        scope: &AccountScope,
+    ) -> Result<Option<AccessTokenPolicy>, Error>;
 
     /// Recipient keys ordered by id, after `after`.
     async fn list_recipient_keys(

@@ -3,6 +3,7 @@
 //! Every operation takes a [`Scope`] of its own action, reads, decides, seals, and hands the store one
 //! atomic [`Write`]. No network call happens while the store holds anything: stage, call, compare-and-set.
 
+mod access_tokens;
 mod accounts;
 mod api_tokens;
 mod at_carrier;

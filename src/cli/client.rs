@@ -311,6 +311,8 @@ fn may_be_done(path: &str) -> Option<&'static str> {
             "`credvault tokens list` shows it; revoke it, since nobody has the token, and make another"
         }
         "UpdateDeliveryPolicy" => "look with `credvault delivery-policy get`",
+        "UpdateAccessTokenPolicy" => "look with `credvault access-token-policy get`",
+        "MintTwilioAccessToken" => "nobody has the token: make another",
         method if method.ends_with("RecipientKey") => "look with `credvault recipient-keys list`",
         method if method.ends_with("Rotation") => "look with `credvault rotations list`",
         method if method.ends_with("Credential") => "look with `credvault credentials list`",

@@ -2,20 +2,21 @@
 
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, access as wire, rotation};
+use super::convert::{self, access as wire, access_token, rotation};
 use super::proto::access_service_server::AccessService;
 use super::proto::{
     CreateAccountRequest, CreateAccountResponse, CreateApiTokenRequest, CreateApiTokenResponse,
     CreateRecipientKeyRequest, CreateRecipientKeyResponse, DeleteAccountRequest,
     DeleteAccountResponse, DeleteRoleBindingRequest, DeleteRoleBindingResponse,
     DisableAccountRequest, DisableAccountResponse, EnableAccountRequest, EnableAccountResponse,
-    GetAccountRequest, GetAccountResponse, GetApiTokenRequest, GetApiTokenResponse,
-    GetDeliveryPolicyRequest, GetDeliveryPolicyResponse, ListAccountsRequest, ListAccountsResponse,
-    ListApiTokensRequest, ListApiTokensResponse, ListRecipientKeysRequest,
-    ListRecipientKeysResponse, ListRoleBindingsRequest, ListRoleBindingsResponse,
-    RevokeApiTokenRequest, RevokeApiTokenResponse, RevokeRecipientKeyRequest,
-    RevokeRecipientKeyResponse, SetRoleBindingRequest, SetRoleBindingResponse,
-    UpdateDeliveryPolicyRequest, UpdateDeliveryPolicyResponse,
+    GetAccessTokenPolicyRequest, GetAccessTokenPolicyResponse, GetAccountRequest,
+    GetAccountResponse, GetApiTokenRequest, GetApiTokenResponse, GetDeliveryPolicyRequest,
+    GetDeliveryPolicyResponse, ListAccountsRequest, ListAccountsResponse, ListApiTokensRequest,
+    ListApiTokensResponse, ListRecipientKeysRequest, ListRecipientKeysResponse,
+    ListRoleBindingsRequest, ListRoleBindingsResponse, RevokeApiTokenRequest,
+    RevokeApiTokenResponse, RevokeRecipientKeyRequest, RevokeRecipientKeyResponse,
+    SetRoleBindingRequest, SetRoleBindingResponse, UpdateAccessTokenPolicyRequest,
+    UpdateAccessTokenPolicyResponse, UpdateDeliveryPolicyRequest, UpdateDeliveryPolicyResponse,
 };
 use super::{Service, accept};
 use crate::name::Invalid;
@@ -272,5 +273,32 @@ impl AccessService for Service {
         let policy = self.vault.update_delivery_policy(&scope, asked, &intent).await?;
         let delivery_policy = Some(rotation::policy_to_wire(scope.account(), policy));
         Ok(Response::new(UpdateDeliveryPolicyResponse { delivery_policy }))
+    }
+
+    async fn get_access_token_policy(
+        &self,
+        request: Request<GetAccessTokenPolicyRequest>,
+    ) -> Result<Response<GetAccessTokenPolicyResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let account = access_token::policy_account("name", &request.name)?;
+        let scope = self.vault.authorize(&caller, &account, &request.name).await?;
+        let policy = self.vault.access_token_policy(&scope).await?;
+        let access_token_policy = Some(access_token::policy_to_wire(scope.account(), policy));
+        Ok(Response::new(GetAccessTokenPolicyResponse { access_token_policy }))
+    }
+
+    async fn update_access_token_policy(
+        &self,
+        request: Request<UpdateAccessTokenPolicyRequest>,
+    ) -> Result<Response<UpdateAccessTokenPolicyResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let asked = request.access_token_policy.clone().unwrap_or_default();
+        let account = access_token::policy_account("access_token_policy.name", &asked.name)?;
+        let scope = self.vault.authorize(&caller, &account, &asked.name).await?;
+        let intent = convert::intent(&request, "", &request.reason)?;
+        let policy = access_token::policy(&asked)?;
+        let policy = self.vault.update_access_token_policy(&scope, policy, &intent).await?;
+        let access_token_policy = Some(access_token::policy_to_wire(scope.account(), policy));
+        Ok(Response::new(UpdateAccessTokenPolicyResponse { access_token_policy }))
     }
 }

@@ -1,6 +1,7 @@
 //! Between wire and domain: what comes in is parsed once, what goes out is built field by field.
 
 pub(super) mod access;
+pub(super) mod access_token;
 pub(super) mod audit;
 pub(super) mod credential;
 pub(super) mod digest;

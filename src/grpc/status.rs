@@ -50,6 +50,7 @@ fn code(error: &Error) -> (Code, Option<Duration>) {
         | Error::TokenAlreadyIssued { .. }
         | Error::AccountDisabled
         | Error::RecipientKeyRequired
+        | Error::AccessTokenNotAllowed(_)
         | Error::InvalidState(_)
         | Error::LastAdmin
         | Error::LastOperator

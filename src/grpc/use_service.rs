@@ -2,11 +2,12 @@
 
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, digest, webhook};
+use super::convert::{self, access_token, digest, webhook};
 use super::proto::use_service_server::UseService;
 use super::proto::{
-    IssueSipChallengeRequest, IssueSipChallengeResponse, VerifySipDigestRequest,
-    VerifySipDigestResponse, VerifyTwilioWebhookRequest, VerifyTwilioWebhookResponse,
+    IssueSipChallengeRequest, IssueSipChallengeResponse, MintTwilioAccessTokenRequest,
+    MintTwilioAccessTokenResponse, VerifySipDigestRequest, VerifySipDigestResponse,
+    VerifyTwilioWebhookRequest, VerifyTwilioWebhookResponse,
 };
 use super::{Service, accept};
 
@@ -48,5 +49,17 @@ impl UseService for Service {
         let verdict =
             self.vault.verify_twilio_webhook(&scope, &name.id, &webhook, &signature).await?;
         Ok(Response::new(webhook::verdict_to_wire(verdict)))
+    }
+
+    async fn mint_twilio_access_token(
+        &self,
+        request: Request<MintTwilioAccessTokenRequest>,
+    ) -> Result<Response<MintTwilioAccessTokenResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let name = convert::provider_name("name", &request.name)?;
+        let scope = self.vault.authorize(&caller, &name.account, &request.name).await?;
+        let (grants, lifetime) = access_token::grants(request)?;
+        let minted = self.vault.mint_twilio_access_token(&scope, &name.id, &grants, lifetime);
+        Ok(Response::new(access_token::minted_to_wire(minted.await?)))
     }
 }

@@ -6,6 +6,7 @@ use super::{Counted, Done, OnceKey, StoredCredential, StoredProvider, StoredRota
 use crate::access::api_token::{TokenId, TokenMetadata};
 use crate::access::principal::{Principal, RoleBinding};
 use crate::access::{AccountScope, Authorized, Worker};
+use crate::access_token::AccessTokenPolicy;
 use crate::account::Account;
 use crate::audit::{self, Chain};
 use crate::credential::Credential;
@@ -69,6 +70,13 @@ pub enum Change {
         account: Uid,
         /// Whether they leave only sealed for an enrolled key.
         enrolled_keys_only: bool,
+    },
+    /// What an account allows in access tokens.
+    SetAccessTokenPolicy {
+        /// The account.
+        account: Uid,
+        /// What it allows.
+        policy: AccessTokenPolicy,
     },
     /// A new recipient key. [`Error::Taken`](super::Error::Taken) when its id is taken.
     CreateRecipientKey(RecipientKey),
@@ -199,6 +207,14 @@ impl Write {
     /// Whether it must happen even for a caller who has gone: else refusals could be hidden, and counts of a stop lost.
     pub(super) fn is_record_only(&self) -> bool {
         matches!(self.change, Change::AuditOnly | Change::CountUses(_))
+    }
+
+    /// The record of a token that leaves and is not stored, if the account is still open.
+    pub fn minted(scope: &AccountScope, entry: audit::Entry) -> Self {
+        Self {
+            account: scope.account().uid,
+            ..Self::refusal(Chain::of_account(scope.account()), entry)
+        }
     }
 
     /// The record of a refusal: it changes nothing but the chain.

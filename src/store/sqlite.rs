@@ -360,6 +360,13 @@ impl Store for SqliteStore {
         self.read(|connection| rotations::recipient_key(connection, scope.account(), id))
     }
 
+    async fn access_token_policy(
+        &self,
+        scope: &AccountScope,
+    ) -> Result<Option<crate::access_token::AccessTokenPolicy>, Error> {
+        self.read(|connection| access::access_token_policy(connection, scope.account().uid))
+    }
+
     async fn list_recipient_keys(
         &self,
         scope: &AccountScope,

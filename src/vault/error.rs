@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::limits::CallLimit;
+use crate::access_token::Excess;
 use crate::name::Invalid;
 
 /// The cause of an error, for the log only.
@@ -68,6 +69,11 @@ pub enum Error {
         "new passwords leave this account only sealed for a recipient key of it: name one (ListRecipientKeys)"
     )]
     RecipientKeyRequired,
+    #[error(
+        "the account's policy for access tokens allows {0}: ask for less, or an account-admin to allow more \
+         (UpdateAccessTokenPolicy)"
+    )]
+    AccessTokenNotAllowed(Excess),
     #[error(
         "version {version} of {name} was issued at {time} in the first answer to this request_id and is not \
          shown again: if that answer was lost, rotate under a new request_id, after CancelRotation if its rotation waits"
@@ -212,6 +218,7 @@ impl Error {
             Self::VersionConflict => "VERSION_CONFLICT",
             Self::RotationInProgress => "ROTATION_IN_PROGRESS",
             Self::RecipientKeyRequired => "RECIPIENT_KEY_REQUIRED",
+            Self::AccessTokenNotAllowed(_) => "ACCESS_TOKEN_NOT_ALLOWED",
             Self::SecretAlreadyIssued { .. } | Self::TokenAlreadyIssued { .. } => {
                 "SECRET_ALREADY_ISSUED"
             }

@@ -1,6 +1,7 @@
 //! Bad input: each kind has its code, its reason and its field, and changes nothing.
 
 mod access;
+mod access_tokens;
 mod digests;
 mod providers;
 mod rotations;
@@ -469,6 +470,7 @@ async fn every_bad_input_has_its_answer_and_changes_nothing() {
         names(),
         credentials(),
         access::cases(),
+        access_tokens::cases(),
         providers::cases(),
         rotations::cases(),
         watches::cases(),

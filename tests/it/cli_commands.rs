@@ -16,7 +16,7 @@ use crate::support::fakes::twilio::FakeTwilio;
 use crate::support::process::{Process, credvault, run};
 
 /// Each RPC and a command that calls it, in an order in which each finds what it needs. `TOKEN_ID` is that of the
-/// token made last, `ROTATION` the newest rotation as listed, `PASSWORD` what was printed last before that. What stands
+/// token made last, `ROTATION` the newest rotation as listed, `PASSWORD` what was printed last before that, `KEY` the secret of an API key. What stands
 /// behind `<` goes to standard input.
 const COMMANDS: &[(&str, &str)] = &[
     ("CreateCredential", "credentials create desk-1 --username desk-1 --realm sip.test"),
@@ -69,6 +69,13 @@ const COMMANDS: &[(&str, &str)] = &[
         "webhooks verify main --url https://example.com/ --field a=b --signature x",
     ),
     ("ListVerifications", "providers history main"),
+    (
+        "CreateProvider",
+        "providers create keyed --account-sid SID --api-key-sid SK11111111111111111111111111111111 < KEY",
+    ),
+    ("UpdateAccessTokenPolicy", "access-token-policy set --grant video --max-lifetime 1h"),
+    ("GetAccessTokenPolicy", "access-token-policy get"),
+    ("MintTwilioAccessToken", "access-tokens mint keyed --identity alice --video"),
     ("DeleteProvider", "providers delete main"),
     ("ListAuditEntries", "audit list"),
     ("CreateAccount", "accounts create acme"),
@@ -132,6 +139,10 @@ async fn every_rpc_has_a_command_that_calls_it_once() {
                 TOKEN_2
             }
             "TOKEN" => TOKEN,
+            "KEY" => {
+                twilio.add_api_key(SID, &format!("SK{}", "1".repeat(32)), TOKEN);
+                TOKEN
+            }
             "PASSWORD" => &password,
             none => none,
         };

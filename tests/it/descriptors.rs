@@ -38,6 +38,9 @@ const ISSUING: [&str; 2] =
 const SEALED_SECRET: &str = "credvault.v1.SealedSecret";
 const DELIVERING: [&str; 3] = [ISSUING[0], ISSUING[1], "credvault.v1.GetRotationResponse"];
 
+/// What a stored secret makes, and the only answers that may hold it.
+const DERIVING: [&str; 1] = ["credvault.v1.MintTwilioAccessTokenResponse"];
+
 /// Messages that can hold anything, so that nobody can say what leaves in them.
 const UNTYPED: [&str; 4] = [
     "google.protobuf.Any",
@@ -140,11 +143,13 @@ mod planted {
             "rotation_service.proto",
             "message ListRotationsResponse {",
             "message ListRotationsResponse { repeated SealedSecret sealed = 7;
-                bytes other = 8 [(sensitivity) = SENSITIVITY_SEALED];",
+                bytes other = 8 [(sensitivity) = SENSITIVITY_SEALED];
+                string more = 9 [(sensitivity) = SENSITIVITY_DERIVED];",
         );
         reports(
             &contract,
             &[
+                "ListRotationsResponse.more is DERIVED outside of what may be",
                 "ListRotationsResponse.sealed lets a SealedSecret out",
                 "ListRotationsResponse.other is SEALED outside of SealedSecret",
             ],
@@ -267,6 +272,11 @@ fn problems(contract: &DescriptorPool) -> Vec<String> {
             if sensitivity(&field) == "SECRET_OUT_ONCE" && !may {
                 let name = field.full_name();
                 walk.report(format!("{name} is SECRET_OUT_ONCE outside of IssuedSecret"));
+            }
+            let may = DERIVING.contains(&message.full_name());
+            if sensitivity(&field) == "DERIVED" && !may {
+                let name = field.full_name();
+                walk.report(format!("{name} is DERIVED outside of what may be"));
             }
             if sensitivity(&field) == "SEALED" && message.full_name() != SEALED_SECRET {
                 walk.report(format!("{} is SEALED outside of SealedSecret", field.full_name()));

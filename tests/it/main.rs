@@ -12,6 +12,7 @@
     reason = "tests stand outside of the fences: they look at statuses and files, and say what they saw"
 )]
 
+mod access_tokens;
 mod accounts;
 mod at_carriers;
 mod audit;

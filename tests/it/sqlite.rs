@@ -50,7 +50,7 @@ async fn the_file_says_wal_strict_and_its_schema() {
     let text = |sql: &str| file.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
     let number = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(text("PRAGMA journal_mode"), "wal");
-    assert_eq!(number("PRAGMA user_version"), 10);
+    assert_eq!(number("PRAGMA user_version"), 11);
     assert_eq!(text("PRAGMA integrity_check"), "ok");
     assert_eq!(
         number("SELECT count(*) FROM pragma_foreign_key_check"),

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use tonic_types::StatusExt as _;
 
 use super::*;
+use crate::access_token::{Excess, Grant};
 use crate::vault::FieldError;
 
 const CANARY: &str = "SELECT sealed FROM credential WHERE hunter2";
@@ -123,6 +124,12 @@ fn errors_of_changes() -> Vec<(Error, Code, &'static str, bool)> {
         (Error::UpstreamUnsure, Code::Unavailable, "UPSTREAM_UNSURE", true),
         (Error::UpstreamPending, Code::Unavailable, "UPSTREAM_PENDING", true),
         (Error::ProviderInUse, Code::FailedPrecondition, "PROVIDER_IN_USE", false),
+        (
+            Error::AccessTokenNotAllowed(Excess::Grant(Grant::VoiceOutgoing)),
+            Code::FailedPrecondition,
+            "ACCESS_TOKEN_NOT_ALLOWED",
+            false,
+        ),
     ]
 }
 
@@ -176,6 +183,7 @@ fn number(error: &Error) -> usize {
         Error::UpstreamUnsure => 44,
         Error::UpstreamPending => 45,
         Error::ProviderInUse => 46,
+        Error::AccessTokenNotAllowed(_) => 47,
     }
 }
 

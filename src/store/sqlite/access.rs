@@ -12,6 +12,7 @@ use crate::access::api_token::{ApiTokenName, TokenId, TokenMetadata};
 use crate::access::principal::{Principal, RoleBinding};
 use crate::access::spiffe::SpiffeId;
 use crate::access::{Membership, Owner, Role, Standing};
+use crate::access_token::AccessTokenPolicy;
 use crate::account::Account;
 use crate::defect::{Defect, planted};
 use crate::name::{OwnerName, ResourceId, Uid};
@@ -385,4 +386,26 @@ pub(super) fn has_admin(connection: &Connection, owner: Uid, now: Timestamp) -> 
     connection
         .prepare_cached(sql)?
         .query_row(params![owner.as_bytes(), role, now.as_microsecond()], |row| row.get(0))
+}
+
+pub(super) fn access_token_policy(
+    connection: &Connection,
+    account: Uid,
+) -> Result<Option<AccessTokenPolicy>> {
+    let sql = "SELECT access_token_grants, access_token_seconds FROM account WHERE uid = ?1";
+    one(connection, sql, [account.as_bytes()], |row| {
+        let policy = AccessTokenPolicy::from_stored(row.get(0)?, row.get(1)?);
+        policy.ok_or_else(|| wrong(0, "a policy of access tokens"))
+    })
+}
+
+pub(super) fn set_access_token_policy(
+    connection: &Connection,
+    account: Uid,
+    policy: AccessTokenPolicy,
+) -> Written {
+    let sql =
+        "UPDATE account SET access_token_grants = ?2, access_token_seconds = ?3 WHERE uid = ?1";
+    let (grants, seconds) = policy.to_stored();
+    exactly_one(execute(connection, sql, params![account.as_bytes(), grants, seconds])?)
 }

@@ -17,7 +17,7 @@ use crate::defect::{Defect, planted};
 use crate::store::{Identity, OpenError};
 
 /// One migration a file, applied in order and never changed once released.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("0001_foundation.sql"),
     include_str!("0002_verifications.sql"),
     include_str!("0003_access.sql"),
@@ -28,6 +28,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("0008_carriers.sql"),
     include_str!("0009_schedules.sql"),
     include_str!("0010_tokens.sql"),
+    include_str!("0011_access_tokens.sql"),
 ];
 
 /// Below it, two connections in WAL mode can lose committed writes (sqlite.org/wal.html#walresetbug).

@@ -66,6 +66,7 @@ pub(super) fn concerns_callers(change: &Change) -> bool {
         | Change::DeleteRoleBinding { .. }
         | Change::SetDeliveryPolicy { .. } => true,
         Change::AuditOnly
+        | Change::SetAccessTokenPolicy { .. }
         | Change::CreateRecipientKey(_)
         | Change::RevokeRecipientKey { .. }
         | Change::CreateCredential { .. }

@@ -167,7 +167,8 @@ mod tests {
         migrate(&mut connection, 0).unwrap();
         connection
             .execute_batch(
-                "INSERT INTO account VALUES (zeroblob(16), 'own', 0, 0, 0), (x'01', 'other', 0, 0, 0);
+                "INSERT INTO account (uid, id, disabled, create_time)
+                 VALUES (zeroblob(16), 'own', 0, 0), (x'01', 'other', 0, 0);
                  WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 299)
                  INSERT INTO credential SELECT uid, format('id-%03d', n * 7 % 300), randomblob(16),
                     format('%s-%d', iif(n % 40 = 0, 'rare', 'user'), n / 2), 'realm-' || (n % 3), n % 50 <> 0, '',

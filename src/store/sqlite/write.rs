@@ -112,6 +112,9 @@ fn change(
         Change::SetDeliveryPolicy { account, enrolled_keys_only } => {
             rotations::set_delivery_policy(connection, *account, *enrolled_keys_only)
         }
+        Change::SetAccessTokenPolicy { account, policy } => {
+            access::set_access_token_policy(connection, *account, *policy)
+        }
         Change::CreateRecipientKey(key) => {
             rotations::create_recipient_key(connection, account, key)
         }

@@ -68,6 +68,7 @@ deciders! {
     RevokeRecipientKey GetDeliveryPolicy UpdateDeliveryPolicy
     CreateProvider GetProvider ListProviders UpdateProvider UpdateToken RotateToken VerifyProvider
     ListVerifications DeleteProvider VerifySipDigest IssueSipChallenge VerifyTwilioWebhook
+    MintTwilioAccessToken GetAccessTokenPolicy UpdateAccessTokenPolicy
     ListAuditEntries CreateAccount GetAccount ListAccounts DisableAccount
     EnableAccount DeleteAccount CreateApiToken GetApiToken ListApiTokens RevokeApiToken SetRoleBinding
     ListRoleBindings DeleteRoleBinding

@@ -14,7 +14,7 @@ const ABOUT_ACCOUNTS: [&str; 6] = [
 ];
 
 /// What a reader may: look at resources. Accounts, tokens, role bindings and the audit log are none of his.
-const LOOKS: [&str; 11] = [
+const LOOKS: [&str; 12] = [
     "GetCredential",
     "ListCredentials",
     "WatchCredentials",
@@ -23,6 +23,7 @@ const LOOKS: [&str; 11] = [
     "ListRotations",
     "ListRecipientKeys",
     "GetDeliveryPolicy",
+    "GetAccessTokenPolicy",
     "GetProvider",
     "ListProviders",
     "ListVerifications",

@@ -1,17 +1,19 @@
 //! The RPCs of the contract, as its descriptors list them, and a call of each.
 
 use credvault::grpc::proto::{
-    CancelRotationRequest, ConfirmRotationRequest, CreateAccountRequest, CreateApiTokenRequest,
-    CreateCredentialRequest, CreateProviderRequest, CreateRecipientKeyRequest, Credential,
-    DeleteAccountRequest, DeleteRoleBindingRequest, DeliveryPolicy, DisableAccountRequest,
-    EnableAccountRequest, GetAccountRequest, GetApiTokenRequest, GetCredentialRequest,
-    GetDeliveryPolicyRequest, GetProviderRequest, GetRotationRequest, IssueSipChallengeRequest,
-    ListAccountsRequest, ListApiTokensRequest, ListAuditEntriesRequest, ListCredentialsRequest,
-    ListProvidersRequest, ListRecipientKeysRequest, ListRoleBindingsRequest, ListRotationsRequest,
-    ListVerificationsRequest, ListVersionsRequest, ResumeRotationRequest, RevokeApiTokenRequest,
-    RevokeRecipientKeyRequest, RotateTokenRequest, SetRoleBindingRequest,
-    UpdateDeliveryPolicyRequest, VerifyProviderRequest, VerifySipDigestRequest,
-    VerifyTwilioWebhookRequest, WatchCredentialsRequest,
+    AccessTokenPolicy, CancelRotationRequest, ConfirmRotationRequest, CreateAccountRequest,
+    CreateApiTokenRequest, CreateCredentialRequest, CreateProviderRequest,
+    CreateRecipientKeyRequest, Credential, DeleteAccountRequest, DeleteRoleBindingRequest,
+    DeliveryPolicy, DisableAccountRequest, EnableAccountRequest, GetAccessTokenPolicyRequest,
+    GetAccountRequest, GetApiTokenRequest, GetCredentialRequest, GetDeliveryPolicyRequest,
+    GetProviderRequest, GetRotationRequest, IssueSipChallengeRequest, ListAccountsRequest,
+    ListApiTokensRequest, ListAuditEntriesRequest, ListCredentialsRequest, ListProvidersRequest,
+    ListRecipientKeysRequest, ListRoleBindingsRequest, ListRotationsRequest,
+    ListVerificationsRequest, ListVersionsRequest, MintTwilioAccessTokenRequest,
+    ResumeRotationRequest, RevokeApiTokenRequest, RevokeRecipientKeyRequest, RotateTokenRequest,
+    SetRoleBindingRequest, UpdateAccessTokenPolicyRequest, UpdateDeliveryPolicyRequest,
+    VerifyProviderRequest, VerifySipDigestRequest, VerifyTwilioWebhookRequest, VideoGrant,
+    WatchCredentialsRequest,
 };
 use prost_types::FileDescriptorSet;
 
@@ -134,6 +136,17 @@ pub(crate) fn row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
             let realm = "sip.test".to_owned();
             (IssueSipChallengeRequest { parent, realm, ..Default::default() }.into(), "OK")
         }
+        "MintTwilioAccessToken" => {
+            // It holds an Auth Token, which signs none.
+            let (identity, video) = ("alice".to_owned(), Some(VideoGrant::default()));
+            let request = MintTwilioAccessTokenRequest {
+                name: provider,
+                identity,
+                video,
+                ..Default::default()
+            };
+            (request.into(), "FailedPrecondition INVALID_STATE")
+        }
         "VerifyTwilioWebhook" => {
             let url = "https://example.com/".to_owned();
             let request = VerifyTwilioWebhookRequest { name: provider, url, ..Default::default() };
@@ -155,6 +168,7 @@ fn delivery_row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
     let rotation = rotation(owner);
     let key = format!("{owner}/recipientKeys/edge");
     let policy = format!("{owner}/deliveryPolicy");
+    let access_token_policy = format!("{owner}/accessTokenPolicy");
     let (reason, too_long) = long_reason();
     let row: (Call, &str) = match method {
         "GetRotation" => (GetRotationRequest { name: rotation }.into(), NOT_FOUND),
@@ -173,6 +187,14 @@ fn delivery_row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
         }
         "RevokeRecipientKey" => (RevokeRecipientKeyRequest { name: key, reason }.into(), too_long),
         "GetDeliveryPolicy" => (GetDeliveryPolicyRequest { name: policy }.into(), "OK"),
+        "GetAccessTokenPolicy" => {
+            (GetAccessTokenPolicyRequest { name: access_token_policy }.into(), "OK")
+        }
+        "UpdateAccessTokenPolicy" => {
+            let name = access_token_policy;
+            let access_token_policy = Some(AccessTokenPolicy { name, ..Default::default() });
+            (UpdateAccessTokenPolicyRequest { access_token_policy, reason }.into(), too_long)
+        }
         "UpdateDeliveryPolicy" => {
             let delivery_policy =
                 Some(DeliveryPolicy { name: policy, enrolled_keys_only: Some(false) });
@@ -260,6 +282,7 @@ pub(super) fn resource(method: &str, owner: &str) -> String {
         }
         "RevokeRecipientKey" => "/recipientKeys/edge".to_owned(),
         "GetDeliveryPolicy" | "UpdateDeliveryPolicy" => "/deliveryPolicy".to_owned(),
+        "GetAccessTokenPolicy" | "UpdateAccessTokenPolicy" => "/accessTokenPolicy".to_owned(),
         "GetProvider"
         | "UpdateProvider"
         | "UpdateToken"
@@ -267,7 +290,8 @@ pub(super) fn resource(method: &str, owner: &str) -> String {
         | "VerifyProvider"
         | "ListVerifications"
         | "DeleteProvider"
-        | "VerifyTwilioWebhook" => "/providers/main".to_owned(),
+        | "VerifyTwilioWebhook"
+        | "MintTwilioAccessToken" => "/providers/main".to_owned(),
         "GetApiToken" | "RevokeApiToken" => format!("/apiTokens/{}", token_id(owner)),
         "ListAccounts" => return "vault".to_owned(),
         _ => String::new(),

@@ -76,6 +76,7 @@ calls! {
     VerifySipDigest: uses.verify_sip_digest(VerifySipDigestRequest);
     IssueSipChallenge: uses.issue_sip_challenge(IssueSipChallengeRequest);
     VerifyTwilioWebhook: uses.verify_twilio_webhook(VerifyTwilioWebhookRequest);
+    MintTwilioAccessToken: uses.mint_twilio_access_token(MintTwilioAccessTokenRequest);
     ListAuditEntries: audit.list_audit_entries(ListAuditEntriesRequest);
     CreateAccount: access.create_account(CreateAccountRequest);
     GetAccount: access.get_account(GetAccountRequest);
@@ -92,6 +93,8 @@ calls! {
     RevokeRecipientKey: access.revoke_recipient_key(RevokeRecipientKeyRequest);
     GetDeliveryPolicy: access.get_delivery_policy(GetDeliveryPolicyRequest);
     UpdateDeliveryPolicy: access.update_delivery_policy(UpdateDeliveryPolicyRequest);
+    GetAccessTokenPolicy: access.get_access_token_policy(GetAccessTokenPolicyRequest);
+    UpdateAccessTokenPolicy: access.update_access_token_policy(UpdateAccessTokenPolicyRequest);
     SetRoleBinding: access.set_role_binding(SetRoleBindingRequest);
     ListRoleBindings: access.list_role_bindings(ListRoleBindingsRequest);
     DeleteRoleBinding: access.delete_role_binding(DeleteRoleBindingRequest);

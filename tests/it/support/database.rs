@@ -61,8 +61,10 @@ fn values(row: &Row<'_>) -> rusqlite::Result<Vec<Value>> {
     (0..row.as_ref().column_count()).map(|column| row.get(column)).collect()
 }
 
-/// Takes back what 0010, 0009, 0008 and 0007 changed.
+/// Takes back what 0011, 0010, 0009, 0008 and 0007 changed.
 pub(crate) const BEFORE_ROTATIONS: &str = "
+    ALTER TABLE account DROP COLUMN access_token_grants;
+    ALTER TABLE account DROP COLUMN access_token_seconds;
     DROP INDEX provider_by_retirement;
     ALTER TABLE provider DROP COLUMN retire_time;
     ALTER TABLE provider DROP COLUMN versions;

@@ -1,9 +1,10 @@
 //! API keys, and what is looked at beside a token: a carrier that repeats the secret everywhere it can.
 
 use credvault::grpc::proto::{
-    CheckStatus, CreateProviderRequest, ListVerificationsRequest, Provider, TwilioApiKey,
-    TwilioProvider, UpdateProviderRequest, UpdateTokenRequest, Verification, VerifyProviderRequest,
-    provider,
+    AccessTokenGrant, AccessTokenPolicy, CheckStatus, CreateProviderRequest,
+    ListVerificationsRequest, MintTwilioAccessTokenRequest, Provider, TwilioApiKey, TwilioProvider,
+    UpdateAccessTokenPolicyRequest, UpdateProviderRequest, UpdateTokenRequest, Verification,
+    VerifyProviderRequest, VideoGrant, provider,
 };
 use tonic::Code;
 
@@ -72,12 +73,40 @@ impl Workload {
             return Err(format!("the key does not pass: {:?}", told.checks));
         }
 
+        self.minted().await?;
         self.wrong_keys(&sid).await?;
         self.echoes(&secret).await?;
         let parent = format!("{PARENT}/providers/carrier");
         let request = ListVerificationsRequest { parent, ..ListVerificationsRequest::default() };
         let result = self.clients.providers.list_verifications(request).await;
         self.good("ListVerifications", result).map(drop)
+    }
+
+    /// A token that the key signs: refused first, and then sent once.
+    async fn minted(&mut self) -> Result<(), String> {
+        let request = MintTwilioAccessTokenRequest {
+            name: format!("{PARENT}/providers/keyed"),
+            identity: "alice".to_owned(),
+            video: Some(VideoGrant::default()),
+            ..Default::default()
+        };
+        let result = self.clients.uses.mint_twilio_access_token(request.clone()).await;
+        self.bad("MintTwilioAccessToken", Code::FailedPrecondition, result)?;
+        let policy = AccessTokenPolicy {
+            name: format!("{PARENT}/accessTokenPolicy"),
+            grants: vec![AccessTokenGrant::Video.into()],
+            max_lifetime: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        };
+        let update = UpdateAccessTokenPolicyRequest {
+            access_token_policy: Some(policy),
+            ..Default::default()
+        };
+        let result = self.clients.access.update_access_token_policy(update).await;
+        self.good("UpdateAccessTokenPolicy", result)?;
+        let result = self.clients.uses.mint_twilio_access_token(request).await;
+        let minted = self.good("MintTwilioAccessToken", result)?;
+        self.issued.push(("an access token".to_owned(), minted.token.into_bytes()));
+        Ok(())
     }
 
     /// Keys that are refused, by the carrier or before.
