@@ -77,17 +77,46 @@ fn is_secret(field: &FieldDescriptor) -> bool {
 
 /// A `Debug` for each of them that prints its name and nothing else.
 fn opaque_debug(messages: &[MessageDescriptor]) -> String {
-    let implementation = |message: &MessageDescriptor| {
-        let name = message.name();
+    let implementation = |(path, name): (String, String)| {
         format!(
-            "impl ::std::fmt::Debug for {name} {{
+            "impl ::std::fmt::Debug for {path} {{
                 fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {{
                     f.debug_struct(\"{name}\").finish_non_exhaustive()
                 }}
             }}\n"
         )
     };
-    messages.iter().map(implementation).collect()
+    // What a message may be one of is a type of its own, in a module that is called as the message is.
+    let types = messages.iter().flat_map(|message| {
+        let module = snake_case(message.name());
+        let oneofs = message.oneofs().filter(|oneof| !oneof.is_synthetic());
+        let of_oneof = oneofs.map(move |oneof| {
+            let name = pascal_case(oneof.name());
+            (format!("{module}::{name}"), name)
+        });
+        let name = message.name().to_owned();
+        of_oneof.chain([(name.clone(), name)]).collect::<Vec<_>>()
+    });
+    types.map(implementation).collect()
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for (index, character) in name.char_indices() {
+        if character.is_ascii_uppercase() && index > 0 {
+            snake.push('_');
+        }
+        snake.push(character.to_ascii_lowercase());
+    }
+    snake
+}
+
+fn pascal_case(name: &str) -> String {
+    let words = name.split('_').filter_map(|word| {
+        let (first, rest) = word.split_at_checked(1)?;
+        Some(format!("{}{rest}", first.to_ascii_uppercase()))
+    });
+    words.collect()
 }
 
 /// For each request which method it is for and what answers it, so that a client needs no code for any.

@@ -122,6 +122,8 @@ actions! {
     IssueSipChallenge: Verifier;
     VerifyTwilioWebhook: Verifier;
     MintTwilioAccessToken: Verifier;
+    BatchVerifySipDigest: Verifier;
+    ComputeSipDigest: Verifier;
     ListAuditEntries: Auditor | AccountAdmin | Operator;
     CreateAccount: Operator;
     GetAccount: Operator;
@@ -327,8 +329,14 @@ mod tests {
     }
 
     /// All of `UseService`.
-    const USES: [&str; 4] =
-        ["VerifySipDigest", "IssueSipChallenge", "VerifyTwilioWebhook", "MintTwilioAccessToken"];
+    const USES: [&str; 6] = [
+        "VerifySipDigest",
+        "IssueSipChallenge",
+        "VerifyTwilioWebhook",
+        "MintTwilioAccessToken",
+        "BatchVerifySipDigest",
+        "ComputeSipDigest",
+    ];
 
     #[test]
     fn an_admin_may_everything_but_use() {

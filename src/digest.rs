@@ -59,6 +59,20 @@ bounded_text!(
     "must be at most 64 printable ASCII characters without space"
 );
 
+impl Nonce {
+    /// A cnonce of these random bytes.
+    pub fn made_of(random: [u8; 16]) -> Self {
+        Self(hex::encode(random).into())
+    }
+}
+
+bounded_text!(
+    /// The `opaque` parameter.
+    Opaque,
+    |text| is_parameter(text, 512),
+    "must be at most 512 printable ASCII characters without \" and \\"
+);
+
 impl NonceCount {
     /// The count of this number.
     pub fn of(number: u32) -> Self {

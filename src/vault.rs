@@ -9,6 +9,7 @@ mod api_tokens;
 mod at_carrier;
 mod authenticate;
 mod carrier_work;
+mod compute_sip_digest;
 mod create_credential;
 mod create_provider;
 mod delete_credential;
@@ -71,6 +72,7 @@ use sip_nonces::SipNonces;
 use use_counts::UseCounts;
 
 pub use api_tokens::NewApiToken;
+pub use compute_sip_digest::{Computed, NewAnswer};
 pub use create_credential::{NewCredential, NewPassword};
 pub use create_provider::NewProvider;
 pub use delivery::Made;

@@ -45,6 +45,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    ComputeDigest(digest::ComputeArgs),
     Create(issue::CreateArgs),
     Delete(DeleteArgs),
     Get(GetArgs),
@@ -54,6 +55,7 @@ enum Command {
     Rotate(issue::RotateArgs),
     Update(UpdateArgs),
     VerifyDigest(digest::VerifyArgs),
+    VerifyDigests(digest::BatchArgs),
     Versions(VersionsArgs),
     Watch(watch::Args),
 }
@@ -193,12 +195,16 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Delete(args) => delete(args).await?,
         Command::Get(args) => get(args).await?,
         Command::Import(args) => return Ok(or_not_asked(import::run(args).await)),
+        Command::ComputeDigest(args) => digest::compute(args).await?,
         Command::IssueChallenge(args) => digest::challenge(args).await?,
         Command::List(args) => list(args).await?,
         Command::Rotate(args) => issue::rotate(args).await?,
         Command::Update(args) => update(args).await?,
         Command::VerifyDigest(args) => {
             return Ok(or_not_asked(digest::verify(args).await));
+        }
+        Command::VerifyDigests(args) => {
+            return Ok(or_not_asked(digest::verify_all(args).await));
         }
         Command::Versions(args) => versions(args).await?,
         Command::Watch(args) => watch::run(args).await?,

@@ -18,11 +18,14 @@ use super::status;
 /// The largest request message of most calls.
 const MAX_MESSAGE: u32 = 64 * 1024;
 
-/// The largest request message of those that bring what others made.
+/// The largest request message of those that bring what others made, or many things at once.
 const MAX_LARGE_MESSAGE: u32 = 512 * 1024;
 
 /// The paths of those.
-const LARGE: [&str; 1] = ["/credvault.v1.UseService/VerifyTwilioWebhook"];
+const LARGE: [&str; 2] = [
+    "/credvault.v1.UseService/VerifyTwilioWebhook",
+    "/credvault.v1.UseService/BatchVerifySipDigest",
+];
 
 /// The largest request message of a call.
 pub(super) fn limit(path: &str) -> u32 {

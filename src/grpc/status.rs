@@ -9,6 +9,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use super::proto::SipDigestError;
 use crate::telemetry::metrics::{self, Limit};
 use crate::vault::{CallLimit, Error};
 
@@ -31,6 +32,24 @@ impl From<Error> for Status {
             details.set_retry_info(retry_after);
         }
         Self::with_error_details(code, error.to_string(), details)
+    }
+}
+
+/// How one item of a batch failed: the same in a message.
+pub(super) fn of_item(error: Error) -> SipDigestError {
+    log(&error);
+    count(&error);
+    let (code, retry_after) = code(&error);
+    let field = match &error {
+        Error::InvalidField(field) => field.field.clone(),
+        _ => String::new(),
+    };
+    SipDigestError {
+        code: code.into(),
+        reason: error.reason().to_owned(),
+        message: error.to_string(),
+        field,
+        retry_delay: retry_after.and_then(|delay| delay.try_into().ok()),
     }
 }
 

@@ -5,9 +5,10 @@ use tonic::{Request, Response, Status};
 use super::convert::{self, access_token, digest, webhook};
 use super::proto::use_service_server::UseService;
 use super::proto::{
-    IssueSipChallengeRequest, IssueSipChallengeResponse, MintTwilioAccessTokenRequest,
-    MintTwilioAccessTokenResponse, VerifySipDigestRequest, VerifySipDigestResponse,
-    VerifyTwilioWebhookRequest, VerifyTwilioWebhookResponse,
+    BatchVerifySipDigestRequest, BatchVerifySipDigestResponse, ComputeSipDigestRequest,
+    ComputeSipDigestResponse, IssueSipChallengeRequest, IssueSipChallengeResponse,
+    MintTwilioAccessTokenRequest, MintTwilioAccessTokenResponse, VerifySipDigestRequest,
+    VerifySipDigestResponse, VerifyTwilioWebhookRequest, VerifyTwilioWebhookResponse,
 };
 use super::{Service, accept};
 
@@ -61,5 +62,29 @@ impl UseService for Service {
         let (grants, lifetime) = access_token::grants(request)?;
         let minted = self.vault.mint_twilio_access_token(&scope, &name.id, &grants, lifetime);
         Ok(Response::new(access_token::minted_to_wire(minted.await?)))
+    }
+
+    async fn batch_verify_sip_digest(
+        &self,
+        request: Request<BatchVerifySipDigestRequest>,
+    ) -> Result<Response<BatchVerifySipDigestResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let account = convert::account_name(&request.parent)?;
+        let scope = self.vault.authorize(&caller, &account, &request.parent).await?;
+        let batch = digest::batch(&request)?;
+        let verdicts = self.vault.batch_verify_sip_digest(&scope, batch).await;
+        Ok(Response::new(digest::outcomes(verdicts)))
+    }
+
+    async fn compute_sip_digest(
+        &self,
+        request: Request<ComputeSipDigestRequest>,
+    ) -> Result<Response<ComputeSipDigestResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        let name = convert::credential_name("name", &request.name)?;
+        let scope = self.vault.authorize(&caller, &name.account, &request.name).await?;
+        let (new, opaque) = digest::new_answer(&request)?;
+        let computed = self.vault.compute_sip_digest(&scope, &name.id, new).await?;
+        Ok(Response::new(digest::computed(computed, opaque.as_ref())))
     }
 }

@@ -39,8 +39,11 @@ const SEALED_SECRET: &str = "credvault.v1.SealedSecret";
 const DELIVERING: [&str; 3] = [ISSUING[0], ISSUING[1], "credvault.v1.GetRotationResponse"];
 
 /// What a stored secret makes, and the only answers that may hold it.
-const DERIVING: [&str; 2] =
-    ["credvault.v1.MintTwilioAccessTokenResponse", "credvault.v1.VerifySipDigestResponse"];
+const DERIVING: [&str; 3] = [
+    "credvault.v1.MintTwilioAccessTokenResponse",
+    "credvault.v1.VerifySipDigestResponse",
+    "credvault.v1.ComputeSipDigestResponse",
+];
 
 /// Messages that can hold anything, so that nobody can say what leaves in them.
 const UNTYPED: [&str; 4] = [

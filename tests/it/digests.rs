@@ -1,8 +1,10 @@
 //! SIP digests in all their forms: each algorithm and quality, and nonces of the vault's own that are good once.
 
 use credvault::access::Role;
+use credvault::grpc::proto::sip_digest_outcome::Outcome;
 use credvault::grpc::proto::{
-    InvalidReason, IssueSipChallengeRequest, IssueSipChallengeResponse, VerifySipDigestRequest,
+    BatchVerifySipDigestRequest, ComputeSipDigestRequest, ComputeSipDigestResponse, InvalidReason,
+    IssueSipChallengeRequest, IssueSipChallengeResponse, VerifySipDigestRequest,
     VerifySipDigestResponse,
 };
 use jiff::SignedDuration;
@@ -40,7 +42,7 @@ fn hash(algorithm: &str, text: &[u8]) -> String {
 }
 
 impl Phone<'_> {
-    /// Its answer to a challenge, as the edge hands it on. The last is that of nobody who checks nonces.
+    /// Its answer to a challenge, as an edge hands it on that looks after nonces itself.
     fn answers(self, nonce: &str, algorithm: &str, qop: &str, nc: u32) -> VerifySipDigestRequest {
         let body = if qop == "auth-int" { b"v=0\r\n\xff".to_vec() } else { Vec::new() };
         let mut request = VerifySipDigestRequest {
@@ -398,4 +400,163 @@ async fn only_what_was_compared_and_wrong_takes_from_the_bucket_of_a_source() {
     }
     let refused = clients.uses.clone().verify_sip_digest(from(ALICE.registers(&made, 1))).await;
     assert_eq!(crate::support::outcome(&refused), "ResourceExhausted RATE_LIMITED retry 6s");
+}
+
+fn compute(name: &str) -> ComputeSipDigestRequest {
+    ComputeSipDigestRequest {
+        name: name.to_owned(),
+        method: "REGISTER".to_owned(),
+        uri: format!("sip:{REALM}"),
+        realm: REALM.to_owned(),
+        nonce: "n0nce".to_owned(),
+        ..ComputeSipDigestRequest::default()
+    }
+}
+
+/// What an edge makes of an answer.
+fn presented(answer: &ComputeSipDigestResponse, body: &[u8]) -> VerifySipDigestRequest {
+    let answer = answer.clone();
+    VerifySipDigestRequest {
+        parent: PARENT.to_owned(),
+        username: answer.username,
+        realm: answer.realm,
+        method: "REGISTER".to_owned(),
+        uri: answer.uri,
+        nonce: answer.nonce,
+        nc: answer.nc,
+        cnonce: answer.cnonce,
+        body: if answer.qop == "auth-int" { body.to_vec() } else { Vec::new() },
+        qop: answer.qop,
+        algorithm: answer.algorithm,
+        response: answer.response,
+        ..VerifySipDigestRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn what_the_vault_computes_it_accepts_and_so_does_another() {
+    let (_vault, clients, name) = with_alice().await;
+    let body = b"v=0\r\n\xff";
+    for (algorithm, qop) in kinds() {
+        let request = ComputeSipDigestRequest {
+            algorithm: algorithm.to_lowercase(),
+            qop: if qop.is_empty() { String::new() } else { format!("\"token, {qop}\"") },
+            opaque: "\"5ccc\"".to_owned(),
+            nonce_count: 31,
+            body: body.to_vec(),
+            ..compute(&name)
+        };
+        let answer = clients.uses.clone().compute_sip_digest(request).await.unwrap().into_inner();
+        let request = presented(&answer, body);
+        assert_eq!(
+            answer.response,
+            ALICE.response(&request, "REGISTER", body),
+            "{algorithm} {qop}"
+        );
+        assert_eq!(check(&clients, request).await, "valid", "{algorithm} {qop}");
+        let ComputeSipDigestResponse { nc, cnonce, response, .. } = &answer;
+        let mut header = format!(
+            "Digest username=\"alice\", realm=\"sip.test\", nonce=\"n0nce\", uri=\"sip:sip.test\", \
+             response=\"{response}\", algorithm={algorithm}"
+        );
+        if !qop.is_empty() {
+            assert_eq!((nc.as_str(), cnonce.len()), ("0000001f", 32));
+            header.extend([", cnonce=\"", cnonce, "\", qop=", qop, ", nc=", nc]);
+        }
+        assert_eq!((answer.version, answer.qop.as_str()), (1, qop));
+        assert_eq!(answer.authorization, header + ", opaque=\"5ccc\"");
+    }
+    let both = ComputeSipDigestRequest { qop: "auth-int,auth".to_owned(), ..compute(&name) };
+    let ask =
+        async || clients.uses.clone().compute_sip_digest(both.clone()).await.unwrap().into_inner();
+    let (one, other) = (ask().await, ask().await);
+    assert_eq!((one.qop.as_str(), one.nc.as_str()), ("auth", "00000001"));
+    assert_ne!((one.cnonce, one.response), (other.cnonce, other.response));
+}
+
+#[tokio::test]
+async fn a_challenge_of_the_vaults_is_answered_by_the_vault_with_the_active_password() {
+    let (_vault, clients, name) = with_alice().await;
+    let request = crate::credentials::rotate(&name);
+    clients.rotate(request).await.unwrap();
+    let made = challenge(&clients).await;
+    let request =
+        ComputeSipDigestRequest { nonce: made.nonce, qop: made.qop.join(","), ..compute(&name) };
+    let answer =
+        clients.uses.clone().compute_sip_digest(request.clone()).await.unwrap().into_inner();
+    assert_eq!(answer.version, 2);
+    let presented = VerifySipDigestRequest { check_nonce: true, ..presented(&answer, b"") };
+    assert_eq!(check(&clients, presented.clone()).await, "valid");
+    assert_eq!(check(&clients, presented).await, "replayed");
+    let off = credvault::grpc::proto::Credential { enabled: Some(false), ..Default::default() };
+    clients.update(update(&name, off, &["enabled"])).await.unwrap();
+    let refused = clients.uses.clone().compute_sip_digest(request).await;
+    assert_eq!(crate::support::outcome(&refused), "FailedPrecondition INVALID_STATE");
+}
+
+#[tokio::test]
+async fn a_batch_has_an_outcome_for_each_in_their_order() {
+    let (_vault, clients, name) = with_alice().await;
+    let made = challenge(&clients).await;
+    let source = || "192.0.2.1".to_owned();
+    let eve = Phone { password: "wrong-password-1", ..ALICE };
+    let bad = VerifySipDigestRequest { nonce: "a\"b".to_owned(), ..ALICE.registers(&made, 1) };
+    let elsewhere = VerifySipDigestRequest { parent: "accounts/other".to_owned(), ..bad.clone() };
+    let without = VerifySipDigestRequest { parent: String::new(), ..ALICE.registers(&made, 2) };
+    let wrong = VerifySipDigestRequest { source: source(), ..eve.registers(&made, 3) };
+    let mut requests = vec![ALICE.registers(&made, 1), bad, elsewhere, without];
+    requests.push(ALICE.registers(&made, 1));
+    requests.extend(vec![wrong; 11]);
+    requests.push(VerifySipDigestRequest { source: source(), ..ALICE.registers(&made, 3) });
+    requests.resize(256, ALICE.answers("n0nce", "SHA-256", "auth", 1));
+    let batch = BatchVerifySipDigestRequest { parent: PARENT.to_owned(), requests };
+    let answer = clients.uses.clone().batch_verify_sip_digest(batch).await.unwrap().into_inner();
+    let told = answer.outcomes.iter().map(|it| match it.outcome.as_ref().unwrap() {
+        Outcome::Response(answer) if answer.valid => answer.credential.clone(),
+        Outcome::Response(answer) => format!("{:?}", answer.invalid_reason()),
+        Outcome::Error(error) => {
+            let delay = error.retry_delay.map(|delay| delay.seconds);
+            format!("{} {} {} {delay:?}", error.code, error.reason, error.field)
+        }
+    });
+    let told = told.collect::<Vec<_>>();
+    let limited = "8 RATE_LIMITED  Some(6)".to_owned();
+    let mut expected = vec![
+        name.clone(),
+        "3 INVALID_FIELD requests[1].nonce None".to_owned(),
+        "3 INVALID_FIELD requests[2].parent None".to_owned(),
+        name.clone(),
+        "NonceReplayed".to_owned(),
+    ];
+    expected.extend(vec!["Unspecified".to_owned(); 10]);
+    expected.extend([limited.clone(), limited]);
+    expected.resize(256, name);
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn a_batch_may_have_half_a_mebibyte_and_other_calls_no_more_than_before() {
+    use prost::Message as _;
+    let (vault, clients, _) = with_alice().await;
+    // Of a response that is too long the field is wrong, and not the size.
+    let of = |length: usize| BatchVerifySipDigestRequest {
+        parent: PARENT.to_owned(),
+        requests: vec![VerifySipDigestRequest {
+            response: "0".repeat(length),
+            ..Default::default()
+        }],
+    };
+    let most = 512 * 1024;
+    let fits = most - (of(most).encoded_len() - most);
+    assert_eq!(of(fits).encoded_len(), most);
+    let mut uses = clients.uses.clone();
+    assert_eq!(
+        uses.batch_verify_sip_digest(of(fits)).await.unwrap().into_inner().outcomes.len(),
+        1
+    );
+    let refused = uses.batch_verify_sip_digest(of(fits + 1)).await;
+    assert_eq!(crate::support::outcome(&refused), "ResourceExhausted MESSAGE_TOO_LARGE");
+    let refused = uses.verify_sip_digest(of(64 * 1024).requests.remove(0)).await;
+    assert_eq!(crate::support::outcome(&refused), "ResourceExhausted MESSAGE_TOO_LARGE");
+    drop(vault);
 }

@@ -10,7 +10,12 @@ use anyhow::Context as _;
 use crate::cli::client::{NO_ACCOUNT, Options, Output};
 use crate::cli::terminal::harmless;
 use crate::cli::{render, say};
-use crate::grpc::proto::{InvalidReason, IssueSipChallengeRequest, VerifySipDigestRequest};
+use crate::grpc::json;
+use crate::grpc::proto::sip_digest_outcome::Outcome;
+use crate::grpc::proto::{
+    BatchVerifySipDigestRequest, ComputeSipDigestRequest, InvalidReason, IssueSipChallengeRequest,
+    VerifySipDigestRequest, VerifySipDigestResponse,
+};
 
 /// Check the digest response of a SIP phone against the stored password, which stays inside
 ///
@@ -88,15 +93,8 @@ pub(super) async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let answer = connection.ask(request, NO_ACCOUNT).await?;
     if output == Output::Json {
         render::one(output, &answer, Some(&answer))?;
-    } else if answer.valid {
-        say(format_args!("right: {}, version {}", harmless(&answer.credential), answer.version))?;
     } else {
-        say(match answer.invalid_reason() {
-            InvalidReason::Unspecified => "wrong",
-            InvalidReason::NonceForeign => "not answered: the vault did not make this nonce",
-            InvalidReason::NonceStale => "right, but the nonce is stale: challenge again",
-            InvalidReason::NonceReplayed => "right, but replayed: this nonce count was used before",
-        })?;
+        say(told(&answer))?;
     }
     Ok(if answer.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -141,6 +139,132 @@ pub(super) async fn challenge(args: ChallengeArgs) -> anyhow::Result<()> {
         return render::one(output, &answer, Some(&answer));
     }
     say(harmless(&answer.challenge))
+}
+
+/// The verdict in words.
+fn told(answer: &VerifySipDigestResponse) -> String {
+    if answer.valid {
+        return format!("right: {}, version {}", harmless(&answer.credential), answer.version);
+    }
+    let reason = match answer.invalid_reason() {
+        InvalidReason::Unspecified => "wrong",
+        InvalidReason::NonceForeign => "not answered: the vault did not make this nonce",
+        InvalidReason::NonceStale => "right, but the nonce is stale: challenge again",
+        InvalidReason::NonceReplayed => "right, but replayed: this nonce count was used before",
+    };
+    reason.to_owned()
+}
+
+/// Check many digest responses, as verify-digest does with one
+///
+/// Each line of the file is one request as JSON, with the names of the contract and without its parent. Prints a line for
+/// each, in their order. Exit status: 0 if all are right; 1 if one is not; 2 if the vault could not be asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  credvault credentials verify-digests seen.jsonl")]
+pub(super) struct BatchArgs {
+    /// The file; - reads standard input
+    file: PathBuf,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub(super) async fn verify_all(args: BatchArgs) -> anyhow::Result<ExitCode> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let parent = connection.account()?;
+    let text = String::from_utf8(body(Some(&args.file))?).context("the file is not text")?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let requests = lines
+        .map(|(number, line)| json::parse(line).with_context(|| format!("line {}", number + 1)))
+        .collect::<anyhow::Result<Vec<VerifySipDigestRequest>>>()?;
+    let mut all_right = true;
+    for requests in requests.chunks(256) {
+        let request =
+            BatchVerifySipDigestRequest { parent: parent.clone(), requests: requests.to_vec() };
+        for outcome in connection.ask(request, NO_ACCOUNT).await?.outcomes {
+            let (right, words) = match &outcome.outcome {
+                Some(Outcome::Response(answer)) => (answer.valid, told(answer)),
+                Some(Outcome::Error(error)) => {
+                    (false, format!("{}: {}", harmless(&error.reason), harmless(&error.message)))
+                }
+                None => (false, "no answer".to_owned()),
+            };
+            all_right &= right;
+            if output == Output::Json {
+                say(render::compact(&outcome)?)?;
+            } else {
+                say(words)?;
+            }
+        }
+    }
+    Ok(if all_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Answer the challenge of a SIP server in the name of a credential, whose password stays inside
+///
+/// The values are those of the server's WWW-Authenticate header. Prints the value of an Authorization header, which is good
+/// for this request alone.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  credvault credentials compute-digest desk-1 --method REGISTER --uri sip:sip.example.com \\
+    --realm sip.example.com --nonce 84f1c1ae6cbe5aa9c8e88dfa3ecb3459 --qop auth,auth-int")]
+pub(super) struct ComputeArgs {
+    /// The credential's id, or whole name
+    credential: String,
+    /// The SIP method, such as REGISTER
+    #[arg(long)]
+    method: String,
+    /// What the request is made to, such as sip:sip.example.com
+    #[arg(long)]
+    uri: String,
+    /// The realm of the challenge, which must be the credential's
+    #[arg(long)]
+    realm: String,
+    /// The nonce of the challenge
+    #[arg(long)]
+    nonce: String,
+    /// MD5, SHA-256 or SHA-512-256, or one of them with -sess [default: MD5]
+    #[arg(long, default_value = "", hide_default_value = true)]
+    algorithm: String,
+    /// What the challenge offers, such as auth,auth-int
+    #[arg(long, default_value = "", hide_default_value = true)]
+    qop: String,
+    /// The opaque value of the challenge
+    #[arg(long, default_value = "", hide_default_value = true)]
+    opaque: String,
+    /// How often this nonce is answered, this time included
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    nonce_count: u32,
+    /// The body of the SIP request, for auth-int; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    body_file: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub(super) async fn compute(args: ComputeArgs) -> anyhow::Result<()> {
+    let output = args.options.output;
+    let connection = args.options.connect()?;
+    let request = ComputeSipDigestRequest {
+        name: connection.name("credentials", &args.credential)?,
+        method: args.method,
+        uri: args.uri,
+        realm: args.realm,
+        nonce: args.nonce,
+        algorithm: args.algorithm,
+        qop: args.qop,
+        opaque: args.opaque,
+        nonce_count: args.nonce_count,
+        body: body(args.body_file.as_deref())?,
+    };
+    let answer = connection.ask(request, super::NOT_FOUND).await?;
+    if output == Output::Json {
+        return render::one(output, &answer, Some(&answer));
+    }
+    say(harmless(&answer.authorization))
 }
 
 /// The body of a request: what is in a file, or comes in.

@@ -3,12 +3,20 @@
 use super::{count, credential, field, timestamp};
 use crate::credential::{Realm, Username};
 use crate::digest::{
-    Algorithm, Auth, BodyHash, Digest, Method, Nonce, NonceCount, Qop, Response, Source, Uri,
-    unquoted,
+    Algorithm, Auth, BodyHash, Digest, Method, Nonce, NonceCount, Opaque, Qop, Response, Source,
+    Uri, unquoted,
 };
+use crate::grpc::proto::sip_digest_outcome::Outcome;
 use crate::grpc::proto::{self, InvalidReason};
+use crate::grpc::status;
 use crate::name::Invalid;
-use crate::vault::{Challenge, Error, NewChallenge, NonceOwner, Presented, Rejected, Verdict};
+use crate::vault::{
+    Challenge, Computed, Error, FieldError, NewAnswer, NewChallenge, NonceOwner, Presented,
+    Rejected, Verdict,
+};
+
+/// The most checks of a batch.
+const MOST: usize = 256;
 
 /// What a client answered a challenge with.
 pub(in crate::grpc) fn presented(
@@ -131,6 +139,127 @@ pub(in crate::grpc) fn challenge(
         expire_time: Some(timestamp(made.expire_time)),
         challenge,
     }
+}
+
+/// The checks of a batch. One that is not acceptable says so in its place.
+pub(in crate::grpc) fn batch(
+    request: &proto::BatchVerifySipDigestRequest,
+) -> Result<Vec<Result<Presented, Error>>, Error> {
+    if !(1..=MOST).contains(&request.requests.len()) {
+        return Err(Error::field("requests", Invalid("must be 1 to 256")));
+    }
+    let requests = request.requests.iter().enumerate();
+    Ok(requests
+        .map(|(number, item)| {
+            if !(item.parent.is_empty() || item.parent == request.parent) {
+                let path = format!("requests[{number}].parent");
+                return Err(Error::field(path, Invalid("must be empty, or that of the batch")));
+            }
+            presented(item).map_err(|error| match error {
+                Error::InvalidField(FieldError { field, problem }) => {
+                    let field = format!("requests[{number}].{field}");
+                    Error::InvalidField(FieldError { field, problem })
+                }
+                other => other,
+            })
+        })
+        .collect())
+}
+
+/// What became of each.
+pub(in crate::grpc) fn outcomes(
+    verdicts: Vec<Result<Verdict, Error>>,
+) -> proto::BatchVerifySipDigestResponse {
+    let outcomes = verdicts.into_iter().map(|it| {
+        let outcome = match it {
+            Ok(made) => Outcome::Response(verdict(made)),
+            Err(error) => Outcome::Error(status::of_item(error)),
+        };
+        proto::SipDigestOutcome { outcome: Some(outcome) }
+    });
+    proto::BatchVerifySipDigestResponse { outcomes: outcomes.collect() }
+}
+
+/// A challenge that is to be answered, and its `opaque`.
+pub(in crate::grpc) fn new_answer(
+    request: &proto::ComputeSipDigestRequest,
+) -> Result<(NewAnswer, Option<Opaque>), Error> {
+    let algorithm = value("algorithm", &request.algorithm, Algorithm::parse)?;
+    let qop = offered(&request.qop)?;
+    if qop.is_none() && algorithm.is_session() {
+        return Err(Error::field("qop", Invalid("is required with -sess")));
+    }
+    let new = NewAnswer {
+        realm: value("realm", &request.realm, Realm::parse)?,
+        nonce: value("nonce", &request.nonce, Nonce::parse)?,
+        algorithm,
+        qop,
+        nonce_count: NonceCount::of(request.nonce_count.max(1)),
+        method: field("method", &request.method, Method::parse)?,
+        uri: field("uri", &request.uri, Uri::parse)?,
+        body: BodyHash::of(&request.body, algorithm),
+    };
+    let opaque = match unquoted(&request.opaque) {
+        "" => None,
+        opaque => Some(field("opaque", opaque, Opaque::parse)?),
+    };
+    Ok((new, opaque))
+}
+
+/// What to answer with, of the values that a challenge offers: `auth` rather than `auth-int`, which proxies break that
+/// change a body. What is not known is passed over (RFC 7616 §3.3).
+fn offered(qop: &str) -> Result<Option<Qop>, Error> {
+    let offered = unquoted(qop);
+    if offered.is_empty() {
+        return Ok(None);
+    }
+    let offers = |qop: &Qop| {
+        let mut names = offered.split(',').map(str::trim);
+        names.any(|name| name.eq_ignore_ascii_case(qop.as_str()))
+    };
+    let chosen = [Qop::Auth, Qop::AuthInt].into_iter().find(offers);
+    chosen.map(Some).ok_or_else(|| Error::field("qop", Invalid("must offer auth or auth-int")))
+}
+
+/// An answer to a challenge, also as the value of its header: quotes are where RFC 7616 §3.4 has them.
+pub(in crate::grpc) fn computed(
+    computed: Computed,
+    opaque: Option<&Opaque>,
+) -> proto::ComputeSipDigestResponse {
+    let Computed { digest, response, version } = computed;
+    let mut answer = proto::ComputeSipDigestResponse {
+        username: digest.username.as_str().to_owned(),
+        realm: digest.realm.as_str().to_owned(),
+        nonce: digest.nonce.as_str().to_owned(),
+        uri: digest.uri.as_str().to_owned(),
+        algorithm: digest.algorithm.as_str().to_owned(),
+        opaque: opaque.map(|opaque| opaque.as_str().to_owned()).unwrap_or_default(),
+        version: count(version),
+        response,
+        ..Default::default()
+    };
+    if let Some(auth) = &digest.auth {
+        auth.qop().as_str().clone_into(&mut answer.qop);
+        auth.nc.as_str().clone_into(&mut answer.nc);
+        auth.cnonce.as_str().clone_into(&mut answer.cnonce);
+    }
+    answer.authorization = authorization(&answer);
+    answer
+}
+
+fn authorization(answer: &proto::ComputeSipDigestResponse) -> String {
+    let proto::ComputeSipDigestResponse { qop, nc, cnonce, opaque, .. } = answer;
+    let mut header = format!(
+        r#"Digest username="{}", realm="{}", nonce="{}", uri="{}", response="{}", algorithm={}"#,
+        answer.username, answer.realm, answer.nonce, answer.uri, answer.response, answer.algorithm,
+    );
+    if !qop.is_empty() {
+        header.extend([r#", cnonce=""#, cnonce, r#"", qop="#, qop, ", nc=", nc]);
+    }
+    if !opaque.is_empty() {
+        header.extend([r#", opaque=""#, opaque, "\""]);
+    }
+    header
 }
 
 /// Parses a value of a header, which may still have its quotes.

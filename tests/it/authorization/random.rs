@@ -67,8 +67,8 @@ deciders! {
     CreateRecipientKey ListRecipientKeys
     RevokeRecipientKey GetDeliveryPolicy UpdateDeliveryPolicy
     CreateProvider GetProvider ListProviders UpdateProvider UpdateToken RotateToken VerifyProvider
-    ListVerifications DeleteProvider VerifySipDigest IssueSipChallenge VerifyTwilioWebhook
-    MintTwilioAccessToken GetAccessTokenPolicy UpdateAccessTokenPolicy
+    ListVerifications DeleteProvider VerifySipDigest IssueSipChallenge BatchVerifySipDigest ComputeSipDigest
+    VerifyTwilioWebhook MintTwilioAccessToken GetAccessTokenPolicy UpdateAccessTokenPolicy
     ListAuditEntries CreateAccount GetAccount ListAccounts DisableAccount
     EnableAccount DeleteAccount CreateApiToken GetApiToken ListApiTokens RevokeApiToken SetRoleBinding
     ListRoleBindings DeleteRoleBinding

@@ -1,14 +1,14 @@
 //! The RPCs of the contract, as its descriptors list them, and a call of each.
 
 use credvault::grpc::proto::{
-    AccessTokenPolicy, CancelRotationRequest, ConfirmRotationRequest, CreateAccountRequest,
-    CreateApiTokenRequest, CreateCredentialRequest, CreateProviderRequest,
-    CreateRecipientKeyRequest, Credential, DeleteAccountRequest, DeleteRoleBindingRequest,
-    DeliveryPolicy, DisableAccountRequest, EnableAccountRequest, GetAccessTokenPolicyRequest,
-    GetAccountRequest, GetApiTokenRequest, GetCredentialRequest, GetDeliveryPolicyRequest,
-    GetProviderRequest, GetRotationRequest, IssueSipChallengeRequest, ListAccountsRequest,
-    ListApiTokensRequest, ListAuditEntriesRequest, ListCredentialsRequest, ListProvidersRequest,
-    ListRecipientKeysRequest, ListRoleBindingsRequest, ListRotationsRequest,
+    AccessTokenPolicy, BatchVerifySipDigestRequest, CancelRotationRequest, ComputeSipDigestRequest,
+    ConfirmRotationRequest, CreateAccountRequest, CreateApiTokenRequest, CreateCredentialRequest,
+    CreateProviderRequest, CreateRecipientKeyRequest, Credential, DeleteAccountRequest,
+    DeleteRoleBindingRequest, DeliveryPolicy, DisableAccountRequest, EnableAccountRequest,
+    GetAccessTokenPolicyRequest, GetAccountRequest, GetApiTokenRequest, GetCredentialRequest,
+    GetDeliveryPolicyRequest, GetProviderRequest, GetRotationRequest, IssueSipChallengeRequest,
+    ListAccountsRequest, ListApiTokensRequest, ListAuditEntriesRequest, ListCredentialsRequest,
+    ListProvidersRequest, ListRecipientKeysRequest, ListRoleBindingsRequest, ListRotationsRequest,
     ListVerificationsRequest, ListVersionsRequest, MintTwilioAccessTokenRequest,
     ResumeRotationRequest, RevokeApiTokenRequest, RevokeRecipientKeyRequest, RotateTokenRequest,
     SetRoleBindingRequest, UpdateAccessTokenPolicyRequest, UpdateDeliveryPolicyRequest,
@@ -119,6 +119,22 @@ pub(crate) fn row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
         "ListRotations" => {
             (ListRotationsRequest { parent: credential, ..Default::default() }.into(), "OK")
         }
+        _ => {
+            return use_row(method, owner)
+                .or_else(|| delivery_row(method, owner))
+                .or_else(|| accounts_row(method, owner))
+                .or_else(|| owners_row(method, owner));
+        }
+    };
+    Some(row)
+}
+
+/// The RPCs by which secrets work.
+fn use_row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
+    let parent = owner.to_owned();
+    let credential = format!("{owner}/credentials/desk");
+    let provider = format!("{owner}/providers/main");
+    let row: (Call, &str) = match method {
         "VerifySipDigest" => {
             let request = VerifySipDigestRequest {
                 parent,
@@ -128,6 +144,21 @@ pub(crate) fn row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
                 uri: "sip:sip.test".to_owned(),
                 nonce: "n0nce".to_owned(),
                 response: "0".repeat(32),
+                ..Default::default()
+            };
+            (request.into(), "OK")
+        }
+        "BatchVerifySipDigest" => {
+            let requests = vec![VerifySipDigestRequest::default()];
+            (BatchVerifySipDigestRequest { parent, requests }.into(), "OK")
+        }
+        "ComputeSipDigest" => {
+            let request = ComputeSipDigestRequest {
+                name: credential,
+                method: "REGISTER".to_owned(),
+                uri: "sip:sip.test".to_owned(),
+                realm: "sip.test".to_owned(),
+                nonce: "n0nce".to_owned(),
                 ..Default::default()
             };
             (request.into(), "OK")
@@ -152,11 +183,7 @@ pub(crate) fn row(method: &str, owner: &str) -> Option<(Call, &'static str)> {
             let request = VerifyTwilioWebhookRequest { name: provider, url, ..Default::default() };
             (request.into(), "OK")
         }
-        _ => {
-            return delivery_row(method, owner)
-                .or_else(|| accounts_row(method, owner))
-                .or_else(|| owners_row(method, owner));
-        }
+        _ => return None,
     };
     Some(row)
 }
@@ -276,7 +303,7 @@ pub(super) const LEAVES_AN_ENTRY: [&str; 1] = ["VerifyProvider"];
 pub(super) fn resource(method: &str, owner: &str) -> String {
     let child = match method {
         "GetCredential" | "UpdateCredential" | "RotateCredential" | "DeleteCredential"
-        | "ListVersions" | "ListRotations" => "/credentials/desk".to_owned(),
+        | "ListVersions" | "ListRotations" | "ComputeSipDigest" => "/credentials/desk".to_owned(),
         "GetRotation" | "ConfirmRotation" | "CancelRotation" | "ResumeRotation" => {
             return rotation(owner);
         }

@@ -1,8 +1,11 @@
 //! Digests and challenges that are none.
 
-use credvault::grpc::proto::{IssueSipChallengeRequest, VerifySipDigestRequest};
+use credvault::grpc::proto::{
+    BatchVerifySipDigestRequest, ComputeSipDigestRequest, IssueSipChallengeRequest,
+    VerifySipDigestRequest,
+};
 
-use super::{Case, TOO_LARGE, digest, each};
+use super::{Case, DESK, NOT_FOUND, TOO_LARGE, digest, each};
 
 fn challenge() -> IssueSipChallengeRequest {
     IssueSipChallengeRequest {
@@ -10,6 +13,70 @@ fn challenge() -> IssueSipChallengeRequest {
         realm: "sip.test".to_owned(),
         ..Default::default()
     }
+}
+
+fn compute() -> ComputeSipDigestRequest {
+    ComputeSipDigestRequest {
+        name: DESK.to_owned(),
+        method: "REGISTER".to_owned(),
+        uri: "sip:sip.test".to_owned(),
+        realm: "sip.test".to_owned(),
+        nonce: "n0nce".to_owned(),
+        ..Default::default()
+    }
+}
+
+/// What nobody answers a challenge with, and batches that are none.
+fn others() -> Vec<Case> {
+    let words = ["", "a\"b", "a\\b", "line\n", "é", &"x".repeat(3000)];
+    let parent = || "accounts/acme".to_owned();
+    let of =
+        |count| BatchVerifySipDigestRequest { parent: parent(), requests: vec![digest(); count] };
+    let nobody = "accounts/acme/credentials/nobody";
+    [
+        each("name", &["", "desk", "accounts/acme"], "name", |name| ComputeSipDigestRequest {
+            name,
+            ..compute()
+        }),
+        each("name", &[nobody, "accounts/other/credentials/desk"], NOT_FOUND, |name| {
+            ComputeSipDigestRequest { name, ..compute() }
+        }),
+        each("method", &["", "get"], "method", |method| ComputeSipDigestRequest {
+            method,
+            ..compute()
+        }),
+        each("uri", &words, "uri", |uri| ComputeSipDigestRequest { uri, ..compute() }),
+        each("realm", &["", "a b", "other.test"], "realm", |realm| ComputeSipDigestRequest {
+            realm,
+            ..compute()
+        }),
+        each("nonce", &words, "nonce", |nonce| ComputeSipDigestRequest { nonce, ..compute() }),
+        each("algorithm", &["SHA"], "algorithm", |algorithm| ComputeSipDigestRequest {
+            algorithm,
+            ..compute()
+        }),
+        each("-sess without qop", &["MD5-sess"], "qop", |algorithm| ComputeSipDigestRequest {
+            algorithm,
+            ..compute()
+        }),
+        each("qop", &["x", ",", "authint"], "qop", |qop| ComputeSipDigestRequest {
+            qop,
+            ..compute()
+        }),
+        each("opaque", &words[1..], "opaque", |opaque| ComputeSipDigestRequest {
+            opaque,
+            ..compute()
+        }),
+        each("too large", &[&"x".repeat(64 * 1024)], TOO_LARGE, |opaque| ComputeSipDigestRequest {
+            opaque,
+            ..compute()
+        }),
+        each("too large", &[&"x".repeat(512 * 1024)], TOO_LARGE, |parent| {
+            BatchVerifySipDigestRequest { parent, ..of(1) }
+        }),
+        vec![("none", of(0).into(), "requests"), ("too many", of(257).into(), "requests")],
+    ]
+    .concat()
 }
 
 /// Digest parameters.
@@ -78,6 +145,7 @@ pub(super) fn cases() -> Vec<Case> {
         each("source", &[" ", "192.0.2.1 5060", "é", "a\n", &"x".repeat(65)], "source", |source| {
             VerifySipDigestRequest { source, ..new() }
         }),
+        others(),
     ]
     .concat()
 }

@@ -77,6 +77,8 @@ calls! {
     IssueSipChallenge: uses.issue_sip_challenge(IssueSipChallengeRequest);
     VerifyTwilioWebhook: uses.verify_twilio_webhook(VerifyTwilioWebhookRequest);
     MintTwilioAccessToken: uses.mint_twilio_access_token(MintTwilioAccessTokenRequest);
+    BatchVerifySipDigest: uses.batch_verify_sip_digest(BatchVerifySipDigestRequest);
+    ComputeSipDigest: uses.compute_sip_digest(ComputeSipDigestRequest);
     ListAuditEntries: audit.list_audit_entries(ListAuditEntriesRequest);
     CreateAccount: access.create_account(CreateAccountRequest);
     GetAccount: access.get_account(GetAccountRequest);

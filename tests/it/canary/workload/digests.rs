@@ -52,6 +52,61 @@ impl Workload {
         }
         "auth".clone_into(&mut request.qop);
         let result = self.clients.uses.verify_sip_digest(request).await;
-        self.bad("a body without auth-int", Code::InvalidArgument, result)
+        self.bad("a body without auth-int", Code::InvalidArgument, result)?;
+        self.computed(user, &challenge).await
+    }
+
+    /// The vault answers its own challenge, and checks that in a batch, beside what is no digest.
+    async fn computed(
+        &mut self,
+        user: &str,
+        challenge: &IssueSipChallengeResponse,
+    ) -> Result<(), String> {
+        let mut request = ComputeSipDigestRequest {
+            name: Self::name(user),
+            method: "REGISTER".to_owned(),
+            uri: format!("sip:{REALM}"),
+            realm: REALM.to_owned(),
+            nonce: challenge.nonce.clone(),
+            algorithm: challenge.algorithm.clone(),
+            qop: "auth-int".to_owned(),
+            nonce_count: 7,
+            ..Default::default()
+        };
+        let result = self.clients.uses.compute_sip_digest(request.clone()).await;
+        let answer = self.good("ComputeSipDigest", result)?;
+        let right = VerifySipDigestRequest {
+            username: answer.username,
+            realm: answer.realm,
+            method: "REGISTER".to_owned(),
+            uri: answer.uri,
+            nonce: answer.nonce,
+            nc: answer.nc,
+            cnonce: answer.cnonce,
+            qop: answer.qop,
+            algorithm: answer.algorithm,
+            response: answer.response,
+            check_nonce: true,
+            ..Default::default()
+        };
+        let response = self.password("a password as response in a batch");
+        let wrong = VerifySipDigestRequest { response, ..right.clone() };
+        let (parent, requests) = (PARENT.to_owned(), vec![right, wrong]);
+        let batch = BatchVerifySipDigestRequest { parent, requests };
+        let result = self.clients.uses.batch_verify_sip_digest(batch).await;
+        let found = self.good("BatchVerifySipDigest", result)?.outcomes;
+        let [
+            Some(sip_digest_outcome::Outcome::Response(right)),
+            Some(sip_digest_outcome::Outcome::Error(_)),
+        ] = [0, 1].map(|it| found[it].outcome.clone())
+        else {
+            return Err(format!("{found:?}"));
+        };
+        if !right.valid {
+            return Err("what the vault computes does not verify".to_owned());
+        }
+        request.opaque = self.password("a password as opaque") + "\n";
+        let result = self.clients.uses.compute_sip_digest(request).await;
+        self.bad("a password as opaque", Code::InvalidArgument, result)
     }
 }
