@@ -1,17 +1,24 @@
 //! What is called: each call by its number, so that every run asks for the same things in the same order.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::rc::Rc;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use credvault::grpc::proto::provider::Kind;
+use credvault::grpc::proto::verify_twilio_webhook_request::Content;
 use credvault::grpc::proto::{
-    CreateCredentialRequest, Credential, CredentialFilter, GetCredentialRequest,
-    GetCredentialResponse, ListCredentialsRequest, ListCredentialsResponse,
-    RotateCredentialRequest, RotateCredentialResponse, VerifySipDigestRequest,
-    VerifySipDigestResponse,
+    CreateCredentialRequest, CreateProviderRequest, CreateProviderResponse, Credential,
+    CredentialFilter, GetCredentialRequest, GetCredentialResponse, ListCredentialsRequest,
+    ListCredentialsResponse, Provider, RotateCredentialRequest, RotateCredentialResponse,
+    TwilioProvider, VerifySipDigestRequest, VerifySipDigestResponse, VerifyTwilioWebhookRequest,
+    VerifyTwilioWebhookResponse, WebhookField, WebhookForm,
 };
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::{Digest as _, Md5};
 use prost::Message;
+use sha1::Sha1;
 
 pub(crate) const ACCOUNT: &str = "accounts/dev";
 /// Makes an answer as long as the ones that the goals were set with, about 242 bytes.
@@ -24,6 +31,8 @@ const URI: &str = "sip:sip.example.com";
 
 pub(crate) const GET: &str = "/credvault.v1.CredentialService/GetCredential";
 pub(crate) const VERIFY: &str = "/credvault.v1.UseService/VerifySipDigest";
+const WEBHOOK: &str = "/credvault.v1.UseService/VerifyTwilioWebhook";
+const CREATE_PROVIDER: &str = "/credvault.v1.ProviderService/CreateProvider";
 const CREATE: &str = "/credvault.v1.CredentialService/CreateCredential";
 const LIST: &str = "/credvault.v1.CredentialService/ListCredentials";
 const ROTATE: &str = "/credvault.v1.CredentialService/RotateCredential";
@@ -55,9 +64,9 @@ impl Work {
     }
 }
 
-/// A credential's place in the dataset for a call: a walk without order that is the same each time.
-fn place(number: u64, credentials: u64) -> u64 {
-    mix(number) % credentials
+/// A place in the dataset for a call: a walk without order that is the same each time.
+fn place(number: u64, among: &Range<u64>) -> u64 {
+    among.start + mix(number) % (among.end - among.start)
 }
 
 /// A number that looks random (splitmix64).
@@ -125,38 +134,44 @@ fn password(place: u64) -> String {
 }
 
 pub(crate) fn get(credentials: u64) -> Work {
+    let of = move |number| name(place(number, &(0..credentials)));
     Work::new(
         GET,
-        move |number| GetCredentialRequest { name: name(place(number, credentials)) },
+        move |number| GetCredentialRequest { name: of(number) },
         move |number, answer: GetCredentialResponse| {
-            answer.credential.is_some_and(|found| found.name == name(place(number, credentials)))
+            answer.credential.is_some_and(|found| found.name == of(number))
         },
     )
 }
 
-pub(crate) fn rotate(credentials: u64) -> Work {
+/// Rotations of the credentials with these places.
+pub(crate) fn rotate(among: Range<u64>) -> Work {
+    let of = Rc::new(move |number| name(place(number, &among)));
+    let asked = Rc::clone(&of);
     Work::new(
         ROTATE,
         move |number| RotateCredentialRequest {
-            name: name(place(number, credentials)),
+            name: asked(number),
             ..RotateCredentialRequest::default()
         },
         move |number, answer: RotateCredentialResponse| {
             answer.issued.is_some_and(|issued| issued.password.len() == 24)
-                && answer
-                    .credential
-                    .is_some_and(|found| found.name == name(place(number, credentials)))
+                && answer.credential.is_some_and(|found| found.name == of(number))
         },
     )
 }
 
-/// Digests that are right, but for one in a thousand, which must be refused.
+/// Whether a call is to be refused: one in a thousand.
+fn is_wrong(number: u64) -> bool {
+    number % 1000 == 999
+}
+
+/// Digests that are right, but for one in a thousand. The passwords are those that [`create`] set.
 pub(crate) fn verify(credentials: u64) -> Work {
     let user = move |number| {
-        let place = place(number, credentials);
+        let place = place(number, &(0..credentials));
         place + u64::from(!is_enabled(place))
     };
-    let is_wrong = |number: u64| number % 1000 == 999;
     Work::new(
         VERIFY,
         move |number| {
@@ -192,6 +207,90 @@ pub(crate) fn digest(username: String, realm: String, password: &str) -> VerifyS
         response,
         ..VerifySipDigestRequest::default()
     }
+}
+
+/// How many providers there are to check webhooks of: fewer than an account may try tokens in a minute.
+pub(crate) const PROVIDERS: u64 = 25;
+
+/// A provider's name, the SID of its account at Twilio, and its token.
+pub(crate) fn provider(place: u64) -> (String, String, String) {
+    (
+        format!("{ACCOUNT}/providers/twilio-{place}"),
+        format!("AC{:032x}", mix(place)),
+        format!("{:016x}{:016x}", mix(place), mix(place + PROVIDERS)),
+    )
+}
+
+/// Creates the providers, one after the other.
+pub(crate) fn create_provider() -> Work {
+    Work::new(
+        CREATE_PROVIDER,
+        |place| {
+            let (_, account_sid, auth_token) = provider(place);
+            let account = TwilioProvider { account_sid, ..TwilioProvider::default() };
+            CreateProviderRequest {
+                parent: ACCOUNT.to_owned(),
+                provider_id: format!("twilio-{place}"),
+                provider: Some(Provider {
+                    kind: Some(Kind::Twilio(account)),
+                    ..Provider::default()
+                }),
+                auth_token,
+                ..CreateProviderRequest::default()
+            }
+        },
+        |place, answer: CreateProviderResponse| {
+            answer.provider.is_some_and(|made| made.name == provider(place).0)
+        },
+    )
+}
+
+/// Webhooks of a call, as Twilio signs them, but for one in a thousand.
+pub(crate) fn webhook() -> Work {
+    const URL: &str = "https://voice.example.com/twilio/status?tenant=7";
+    let fields = |number| {
+        [
+            ("AccountSid", provider(place(number, &(0..PROVIDERS))).1),
+            ("ApiVersion", "2010-04-01".to_owned()),
+            ("CallSid", format!("CA{:032x}", mix(number))),
+            ("CallStatus", "in-progress".to_owned()),
+            ("Called", "+493055550100".to_owned()),
+            ("Caller", "+493055550101".to_owned()),
+            ("CallerCountry", "DE".to_owned()),
+            ("Direction", "inbound".to_owned()),
+            ("From", "+493055550101".to_owned()),
+            ("FromCity", "Berlin".to_owned()),
+            ("Timestamp", "Fri, 27 Nov 2026 12:00:00 +0000".to_owned()),
+            ("To", "+493055550100".to_owned()),
+        ]
+    };
+    Work::new(
+        WEBHOOK,
+        move |number| {
+            let (name, _, token) = provider(place(number, &(0..PROVIDERS)));
+            let token = if is_wrong(number) { "not-it" } else { &token };
+            let fields = fields(number);
+            let signature = sign(token, URL, &fields);
+            let fields = fields.map(|(name, value)| WebhookField { name: name.to_owned(), value });
+            VerifyTwilioWebhookRequest {
+                name,
+                url: URL.to_owned(),
+                content: Some(Content::Form(WebhookForm { fields: fields.into() })),
+                signature,
+            }
+        },
+        |number, answer: VerifyTwilioWebhookResponse| answer.valid != is_wrong(number),
+    )
+}
+
+fn sign(token: &str, url: &str, fields: &[(&str, String)]) -> String {
+    let mut mac = Hmac::<Sha1>::new_from_slice(token.as_bytes()).unwrap();
+    mac.update(url.as_bytes());
+    for (name, value) in fields.iter().collect::<BTreeSet<_>>() {
+        mac.update(name.as_bytes());
+        mac.update(value.as_bytes());
+    }
+    BASE64_STANDARD.encode(mac.finalize().into_bytes())
 }
 
 /// A page of 50 with this filter, after `page_token`.

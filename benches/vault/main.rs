@@ -1,4 +1,4 @@
-//! The service against what it could be compared with, in one run: the rows P1 to P12 of docs/performance.md. Ratios
+//! The service against what it could be compared with, in one run: the rows P1 to P12 and U1 to U6 of docs/performance.md. Ratios
 //! mean something, absolute numbers only for this machine and this minute.
 //!
 //! Each server is a process of its own on core 0, the load is on core 1. The databases lie in memory and every
@@ -26,12 +26,18 @@ mod options;
 mod reads;
 mod rows;
 mod server;
+mod uses;
 mod writes;
+
+#[path = "../../examples/fakes/fakes.rs"]
+#[expect(dead_code, unreachable_pub, reason = "programs of their own; a part is used here")]
+mod fakes;
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use calls::Work;
+use fakes::twilio::FakeTwilio;
 use load::{End, Outcome};
 use options::Options;
 use rows::Report;
@@ -72,9 +78,10 @@ fn main() -> ExitCode {
     let dir = dir.unwrap();
     let shim = flush::build_shim(dir.path());
     let pinned = server::pin_the_load();
-    let yard = Yard { dir: dir.path().to_owned(), shim, pinned };
-    let bench = Bench { options, yard, h2load: h2load::version() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let twilio = runtime.block_on(FakeTwilio::start());
+    let yard = Yard { dir: dir.path().to_owned(), shim, pinned, twilio };
+    let bench = Bench { options, yard, h2load: h2load::version() };
     runtime.block_on(bench.run());
     ExitCode::SUCCESS
 }
@@ -88,7 +95,7 @@ impl Bench {
                     .to_owned(),
             );
         }
-        if self.options.wants(&["P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8"]) {
+        if self.options.wants(&["P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "U5", "U6"]) {
             let vault = self.yard.vault("vault");
             let naive = self.yard.naive("naive", false);
             report.notes.push(format!(
@@ -98,19 +105,20 @@ impl Bench {
             check::right_answers(&vault).await;
             println!("filling a vault with {} credentials …", self.options.credentials);
             vault.fill(0, self.options.credentials).await;
+            self.yard.fill_providers(&vault).await;
             self.describe_echo(&vault, &naive, &mut report).await;
             println!("measuring …");
             // Reads first: their digests are made with the first passwords.
             self.against_echo(&vault, &naive, &mut report).await;
+            self.uses_in_a_storm(&vault, &mut report).await;
             self.readers(&vault, &mut report).await;
             self.rotations(&vault, &naive, &mut report).await;
         }
         if self.options.wants(&["P10", "P11"]) {
             self.against_plain(&mut report).await;
         }
-        if let Some(many) =
-            self.options.many.filter(|_| self.options.wants(&["P9", "P12", "lists"]))
-        {
+        let among_many = ["P9", "P12", "lists", "U1", "U2", "U3", "U4"];
+        if let Some(many) = self.options.many.filter(|_| self.options.wants(&among_many)) {
             self.many(many, &mut report).await;
         }
         self.tell(&report);

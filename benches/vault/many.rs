@@ -1,4 +1,4 @@
-//! P9, P12 and the pages of lists: what changes when there are a million credentials.
+//! P9, P12, U1 to U4 and the pages of lists: what changes when there are a million credentials.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::{Bench, CALLERS};
 const FEW: u64 = 1_000;
 
 impl Bench {
-    /// P9, P12 and lists, with this many credentials.
+    /// P9, P12, U1 to U4 and lists, with this many credentials.
     pub(crate) async fn many(&self, many: u64, report: &mut Report) {
         let small = self.yard.vault("small");
         small.fill(0, FEW).await;
@@ -32,6 +32,11 @@ impl Bench {
         ));
         if self.options.wants(&["P9"]) {
             self.reads_among_many(&small, &large, many, report).await;
+        }
+        if self.options.wants(&["U1", "U2", "U3", "U4"]) {
+            self.yard.fill_providers(&small).await;
+            self.yard.fill_providers(&large).await;
+            self.uses_among_many((&small, FEW), (&large, many), report).await;
         }
         if self.options.wants(&["lists"]) {
             self.pages(&small, &large, many, report).await;
@@ -66,7 +71,7 @@ impl Bench {
         self.load(&large, &calls::get(many), CALLERS).await;
         self.load(&large, &calls::verify(many), CALLERS).await;
         let reading = large.memory("VmRSS");
-        self.load(&large, &calls::rotate(many), CALLERS).await;
+        self.load(&large, &calls::rotate(0..many), CALLERS).await;
         let memory = large.memory("VmRSS");
         let (own, of_files) = (large.memory("RssAnon"), large.memory("RssFile"));
         let (mut times, mut stops, mut fresh, mut unclean) = (vec![], vec![], vec![], 0);
@@ -80,7 +85,7 @@ impl Bench {
             times.push(begun.elapsed().as_secs_f64());
             fresh.push(large.memory("VmRSS"));
             // Something to close.
-            self.short_load(&large, &calls::rotate(many), CALLERS).await;
+            self.short_load(&large, &calls::rotate(0..many), CALLERS).await;
         }
         let detail = format!(
             "{many} credentials; {own:.0} MiB its own, {of_files:.0} MiB of files; {:.0} MiB after a start, \

@@ -9,10 +9,10 @@ cargo bench --bench vault -- [OPTIONS]
 
   --quick            one short round of everything, small and not judged: does the harness work, is every answer right
   --only P1,P3       these rows only; `lists` for the pages of lists
-  --credentials N    how many credentials P1 to P8 work on [default: 100000]
+  --credentials N    how many credentials P1 to P8, U5 and U6 work on [default: 100000]
   --rounds N         rounds, of which the median counts [default: 3]
   --seconds N        how long each measurement of a round takes [default: 4]
-  --million          also P9, P12 and the lists, with 1,000,000 credentials (a few minutes to fill)
+  --million          also P9, P12, U1 to U4 and the lists, with 1,000,000 credentials (a few minutes to fill)
   --many N           as --million, with another number";
 
 pub(crate) struct Options {

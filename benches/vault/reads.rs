@@ -1,6 +1,7 @@
 //! P1, P2, P10, P11: what a server answers per second, next to another that does less.
 
 use crate::calls::{self, Work};
+use crate::load::Outcome;
 use crate::rows::{Report, each, float, median};
 use crate::server::Server;
 use crate::{Bench, CALLERS};
@@ -19,14 +20,7 @@ impl Bench {
                 theirs.push(self.throughput(echo, &calls::get(credentials)).await);
                 random.push(self.load(vault, &work, CALLERS).await);
             }
-            let rates = each(&random, |outcome| outcome.rate);
-            let p99 = median(&each(&random, |outcome| outcome.p99_micros));
-            let how = format!(
-                "{}; random keys, each answer checked: {:.0} per s, p99 {p99:.0} µs",
-                self.loader(),
-                median(&rates)
-            );
-            report.add_ratio(id, &ours, &theirs, &how);
+            report.add_ratio(id, &ours, &theirs, &self.how(&random));
         }
     }
 
@@ -71,13 +65,21 @@ impl Bench {
     }
 
     /// Answers per second to one question, by h2load; without it to all of them.
-    async fn throughput(&self, server: &Server, work: &Work) -> f64 {
+    pub(crate) async fn throughput(&self, server: &Server, work: &Work) -> f64 {
         let warm = self.short_load(server, work, CALLERS).await;
         if self.h2load.is_none() {
             return self.load(server, work, CALLERS).await.rate;
         }
         let (dir, round) = (&self.yard.dir, self.options.round);
         crate::h2load::rate(dir, &server.target, work, CALLERS, round, warm.size)
+    }
+
+    /// How a ratio to the echo was measured, and what came of `random`.
+    pub(crate) fn how(&self, random: &[Outcome]) -> String {
+        let rate = median(&each(random, |outcome| outcome.rate));
+        let p99 = median(&each(random, |outcome| outcome.p99_micros));
+        let loader = self.loader();
+        format!("{loader}; random keys, each answer checked: {rate:.0} per s, p99 {p99:.0} µs")
     }
 
     fn loader(&self) -> &'static str {

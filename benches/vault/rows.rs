@@ -1,4 +1,4 @@
-//! The rows P1 to P12: what each is, its floor and its goal, what was measured, and how that is told.
+//! The rows P1 to P12 and U1 to U6: what each is, its floor and its goal, what was measured, and how that is told.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::load::Outcome;
 
 /// One row of the table.
 pub(crate) struct Row {
-    /// P1 to P12.
+    /// P1 to P12, U1 to U6.
     pub(crate) id: &'static str,
     what: &'static str,
     unit: &'static str,
@@ -23,7 +23,7 @@ enum Better {
 
 use Better::{Less, More};
 
-pub(crate) const ROWS: [Row; 13] = [
+pub(crate) const ROWS: [Row; 19] = [
     row("P1", "GetCredential / bare echo, 64 callers", "", 0.45, 0.65, More),
     row("P2", "VerifySipDigest / bare echo, 64 callers", "", 0.30, 0.45, More),
     row("P3", "RotateCredential / the naive server, 64 callers", " ×", 12.0, 20.0, More),
@@ -44,6 +44,26 @@ pub(crate) const ROWS: [Row; 13] = [
     row("P11", "GetCredential: a JSON log line each / none", "", 0.75, 0.9, More),
     row("P12", "resident memory at many credentials", " MiB", 256.0, 128.0, Less),
     row("P12", "start-up to SERVING at many credentials", " s", 1.0, 0.3, Less),
+    row("U1", "VerifySipDigest among 1,000 / bare echo, 64 callers", "", 0.30, 0.45, More),
+    row("U2", "VerifySipDigest among many / bare echo, 64 callers", "", 0.30, 0.45, More),
+    row("U3", "VerifyTwilioWebhook among 1,000 / bare echo, 64 callers", "", 0.30, 0.45, More),
+    row("U4", "VerifyTwilioWebhook among many / bare echo, 64 callers", "", 0.30, 0.45, More),
+    row(
+        "U5",
+        "VerifySipDigest p99, 16 callers: while 64 callers rotate / alone",
+        " ×",
+        8.0,
+        4.0,
+        Less,
+    ),
+    row(
+        "U6",
+        "VerifyTwilioWebhook p99, 16 callers: while 64 callers rotate / alone",
+        " ×",
+        8.0,
+        4.0,
+        Less,
+    ),
 ];
 
 const fn row(

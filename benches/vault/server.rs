@@ -14,6 +14,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::calls::{self, Work};
+use crate::fakes::twilio::FakeTwilio;
 use crate::flush::{self, Flushes};
 use crate::load::{self, End, Target};
 
@@ -23,6 +24,8 @@ pub(crate) struct Yard {
     pub(crate) shim: PathBuf,
     /// Whether servers and load have a core each.
     pub(crate) pinned: bool,
+    /// Where vaults ask whether a token is good.
+    pub(crate) twilio: FakeTwilio,
 }
 
 /// A server. Killed when dropped.
@@ -76,6 +79,7 @@ impl Yard {
         let mut command = self.on_core(0, env!("CARGO_BIN_EXE_credvault"));
         command.args(["dev", "--listen", "127.0.0.1:0", "--ops-listen", "off", "--data-dir"]);
         command.arg(&data).env("CREDVAULT_LOG", "warn").args(arguments).stderr(log);
+        command.env("CREDVAULT_UPSTREAM_TWILIO_API_URL", self.twilio.url());
         let mut server = self.start(command, name, data);
         let token = fs::read_to_string(server.data.join("dev.token")).unwrap();
         token.trim().clone_into(&mut server.target.token);
@@ -88,6 +92,17 @@ impl Yard {
         let mut command = self.on_core(0, std::env::current_exe().unwrap());
         command.arg("--serve-naive").arg(&data).args(relaxed.then_some("--relaxed"));
         self.start(command, name, data)
+    }
+
+    /// Creates the providers whose webhooks are checked.
+    pub(crate) async fn fill_providers(&self, vault: &Server) {
+        for place in 0..calls::PROVIDERS {
+            let (_, sid, token) = calls::provider(place);
+            self.twilio.add_account(&sid, &token);
+        }
+        let create = calls::create_provider();
+        let made = load::run(&vault.target, &create, 1, End::Calls(calls::PROVIDERS), None).await;
+        assert_eq!(made.wrong, 0, "every provider is created");
     }
 
     fn start(&self, mut command: Command, name: &str, data: PathBuf) -> Server {

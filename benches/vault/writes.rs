@@ -38,7 +38,7 @@ impl Flushed {
 impl Bench {
     /// P3 to P7.
     pub(crate) async fn rotations(&self, vault: &Server, naive: &Server, report: &mut Report) {
-        let (options, work) = (&self.options, calls::rotate(self.options.credentials));
+        let (options, work) = (&self.options, calls::rotate(0..self.options.credentials));
         if options.wants(&["P3", "P5", "P7"]) {
             let (mut ours, mut theirs) = (vec![], vec![]);
             let before = Flushed::now(vault);
@@ -92,7 +92,7 @@ impl Bench {
 
     /// Rotations, none of which may be answered before its flush.
     async fn watched_rotations(&self, vault: &Server, callers: usize) -> Outcome {
-        let work = calls::rotate(self.options.credentials);
+        let work = calls::rotate(0..self.options.credentials);
         let end = End::After(self.options.round);
         let outcome = load::run(&vault.target, &work, callers, end, Some(&vault.flushes)).await;
         assert_eq!(outcome.wrong, 0, "every rotation is answered as it should be");
@@ -103,7 +103,7 @@ impl Bench {
     /// The watch proves something only if it notices a server that does not wait for the disk.
     async fn early_answers_are_noticed(&self) -> String {
         let relaxed = self.yard.naive("relaxed", true);
-        let work = calls::rotate(100);
+        let work = calls::rotate(0..100);
         let some =
             load::run(&relaxed.target, &work, CALLERS, End::Calls(2_000), Some(&relaxed.flushes));
         let noticed = some.await.early;
@@ -119,7 +119,7 @@ impl Bench {
         if !options.wants(&["P8"]) {
             return;
         }
-        let (get, rotate) = (calls::get(credentials), calls::rotate(credentials));
+        let (get, rotate) = (calls::get(credentials), calls::rotate(0..credentials));
         let (mut alone, mut beside) = (vec![], vec![]);
         for _ in 0..options.rounds {
             alone.push(self.load(vault, &get, READERS).await);
