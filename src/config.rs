@@ -125,6 +125,9 @@ pub struct ServeOptions {
     /// off [default: 10]
     #[arg(long, env = "CREDVAULT_LIMITS_FAILED_DIGEST_CHECKS", value_name = "COUNT")]
     pub limits_failed_digest_checks: Option<u32>,
+    /// How many access tokens a minute may be minted in one account; 0 turns the limit off [default: 600]
+    #[arg(long, env = "CREDVAULT_LIMITS_ACCESS_TOKENS", value_name = "COUNT")]
+    pub limits_access_tokens: Option<u32>,
 }
 
 /// The configuration file. An unknown key is an error: it would be a setting that does not work.
@@ -158,6 +161,7 @@ struct LimitsSection {
     connections_per_address: Option<usize>,
     failed_authentications: Option<u32>,
     failed_digest_checks: Option<u32>,
+    access_tokens: Option<u32>,
 }
 
 /// Where the operations listener is.
@@ -233,6 +237,10 @@ impl ServeOptions {
             failed_digest_checks: limit(
                 self.limits_failed_digest_checks.or(limits.failed_digest_checks),
                 defaults.failed_digest_checks,
+            ),
+            access_tokens: limit(
+                self.limits_access_tokens.or(limits.access_tokens),
+                defaults.access_tokens,
             ),
         };
         let most = ConnectionLimits::default();

@@ -205,6 +205,7 @@ fn the_library_reads_what_is_minted_and_nothing_that_is_not() {
                 &SecretText::new(secret.to_owned()),
                 &grants,
                 (begin, Lifetime::USUAL),
+                [7; 8],
             );
             for secret in [secret, "another secret, which did not sign"] {
                 lines.push(json!({ "jwt": made.token.expose(), "secret": secret }));
@@ -218,7 +219,7 @@ fn the_library_reads_what_is_minted_and_nothing_that_is_not() {
         assert_eq!(good["headers"]["cty"], "twilio-fpa;v=1");
         assert_eq!(good["headers"]["twr"], region);
         let expected = json!({
-            "jti": format!("{}-{seconds}", sid("SK")), "iss": sid("SK"), "sub": sid("AC"),
+            "jti": format!("{}-{seconds}-0707070707070707", sid("SK")), "iss": sid("SK"), "sub": sid("AC"),
             "nbf": seconds, "exp": seconds + 3600,
             "grants": {
                 "identity": "é\"alice\\@example.com", "video": {}, "data_sync": { "service_sid": sid("IS") },

@@ -146,6 +146,7 @@ fn count(error: &Error) {
             CallLimit::TokensOfProvider => Limit::TokenTriesPerProvider,
             CallLimit::TokensOfAccount => Limit::TokenTriesPerAccount,
             CallLimit::FailedAuthentications => Limit::FailedAuthentications,
+            CallLimit::AccessTokens => Limit::AccessTokens,
         },
         Error::DigestLimited { .. } => Limit::FailedDigestChecks,
         Error::Overloaded => Limit::CommitQueue,

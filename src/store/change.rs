@@ -78,6 +78,16 @@ pub enum Change {
         /// What it allows.
         policy: AccessTokenPolicy,
     },
+    /// An access token leaves, which is not stored. [`Error::Conflict`](super::Error::Conflict) if the account allows
+    /// something else by now, or the provider has another key.
+    MintAccessToken {
+        /// What the account allowed.
+        policy: AccessTokenPolicy,
+        /// The provider.
+        provider: Uid,
+        /// The version of the key that signed.
+        token_version: u64,
+    },
     /// A new recipient key. [`Error::Taken`](super::Error::Taken) when its id is taken.
     CreateRecipientKey(RecipientKey),
     /// The end of a recipient key, if there is one of this id.
@@ -207,14 +217,6 @@ impl Write {
     /// Whether it must happen even for a caller who has gone: else refusals could be hidden, and counts of a stop lost.
     pub(super) fn is_record_only(&self) -> bool {
         matches!(self.change, Change::AuditOnly | Change::CountUses(_))
-    }
-
-    /// The record of a token that leaves and is not stored, if the account is still open.
-    pub fn minted(scope: &AccountScope, entry: audit::Entry) -> Self {
-        Self {
-            account: scope.account().uid,
-            ..Self::refusal(Chain::of_account(scope.account()), entry)
-        }
     }
 
     /// The record of a refusal: it changes nothing but the chain.

@@ -23,7 +23,7 @@ use prometheus::{
 
 pub use label::{
     AuthenticationFailure, Checkpoint, CheckpointEnd, DigestCheck, Limit, SecretVersion,
-    UpstreamCall, Verification, VersionAge,
+    UpstreamCall, Verification, VersionAge, WebhookCheck,
 };
 use label::{Counters, Value};
 
@@ -86,6 +86,7 @@ struct Metrics {
     circuits: IntGaugeVec,
     verifications: Counters<Verification>,
     digest_checks: Vec<(SecretVersion, ByAge)>,
+    webhook_checks: Vec<(WebhookCheck, Counters<SecretVersion>)>,
     authentication_failures: Counters<AuthenticationFailure>,
     refused: Counters<Limit>,
     panics: IntCounter,
@@ -251,6 +252,12 @@ impl Metrics {
                 "status",
             ),
             digest_checks: make.digest_checks(),
+            webhook_checks: make.pairs(
+                "credvault_webhook_checks_total",
+                "Webhooks that were checked, by outcome and version of the token that signed them.",
+                ["outcome", "version"],
+                WebhookCheck::versions,
+            ),
             authentication_failures: make.by(
                 "credvault_authentication_failures_total",
                 "Calls that proved no identity, by what was wrong.",
@@ -409,6 +416,11 @@ pub fn digest_check(outcome: DigestCheck, version: SecretVersion, age: VersionAg
     label::of(&METRICS.digest_checks, version, |ages| {
         label::of(ages, age, |outcomes| outcomes.count(outcome));
     });
+}
+
+/// A webhook was checked; this version of a token signed it.
+pub fn webhook_check(outcome: WebhookCheck, version: SecretVersion) {
+    label::of(&METRICS.webhook_checks, outcome, |versions| versions.count(version));
 }
 
 /// A call proved no identity.

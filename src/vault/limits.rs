@@ -32,6 +32,8 @@ pub struct CallLimits {
     pub failed_authentications: Option<NonZeroU32>,
     /// Digest responses a minute that are wrong, for one username in a realm and from one source.
     pub failed_digest_checks: Option<NonZeroU32>,
+    /// Access tokens a minute that are minted for one account.
+    pub access_tokens: Option<NonZeroU32>,
 }
 
 impl Default for CallLimits {
@@ -41,6 +43,7 @@ impl Default for CallLimits {
             per_account: NonZeroU32::new(30),
             failed_authentications: NonZeroU32::new(10),
             failed_digest_checks: NonZeroU32::new(10),
+            access_tokens: NonZeroU32::new(600),
         }
     }
 }
@@ -57,6 +60,9 @@ pub enum CallLimit {
     /// [`CallLimits::failed_authentications`].
     #[error("too many calls from this address had no valid token")]
     FailedAuthentications,
+    /// [`CallLimits::access_tokens`].
+    #[error("too many access tokens were minted in this account")]
+    AccessTokens,
 }
 
 /// The buckets, one a key: full, they let a minute's tries through at once, and fill evenly over the minute.
@@ -74,6 +80,7 @@ struct Filled {
     provider: Option<Buckets<Uid>>,
     account: Option<Buckets<Uid>>,
     failures: Option<Buckets<String>>,
+    minted: Option<Buckets<Uid>>,
 }
 
 type Buckets<K> = RateLimiter<K, HashMapStateStore<K>, VaultClock, NoOpMiddleware<Nanos>>;
@@ -86,7 +93,8 @@ impl Filled {
             let burst = a_second.saturating_add(a_second.get());
             buckets(Quota::per_second(a_second).allow_burst(burst), clock)
         });
-        Self { time: clock.now(), provider, account, failures }
+        let minted = a_minute(limits.access_tokens);
+        Self { time: clock.now(), provider, account, failures, minted }
     }
 }
 
@@ -108,6 +116,13 @@ impl Limits {
         }
         let account_buckets = filled.account.as_ref();
         account_buckets.map_or(Ok(()), |buckets| take(CallLimit::TokensOfAccount, buckets, account))
+    }
+
+    /// Whether one more access token may be minted, which is then counted.
+    pub(super) fn may_mint(&self, account: Uid) -> Result<(), Error> {
+        let filled = self.filled();
+        let minted = filled.minted.as_ref();
+        minted.map_or(Ok(()), |buckets| take(CallLimit::AccessTokens, buckets, account))
     }
 
     /// Counts a call from `address` that failed to authenticate; an error once there are too many of them. Who

@@ -1,11 +1,13 @@
 //! Access tokens: a key that nobody sees signs what its account allows, and nothing else.
 
+use std::collections::BTreeMap;
+
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use credvault::access::Role;
 use credvault::grpc::proto::{
-    AccessTokenGrant, AccessTokenPolicy, GetAccessTokenPolicyRequest, MintTwilioAccessTokenRequest,
-    MintTwilioAccessTokenResponse, TwilioApiKey, UpdateAccessTokenPolicyRequest,
-    UpdateTokenRequest, VideoGrant, VoiceGrant,
+    AccessTokenGrant, AccessTokenPolicy, ChatGrant, DataSyncGrant, GetAccessTokenPolicyRequest,
+    MintTwilioAccessTokenRequest, MintTwilioAccessTokenResponse, TwilioApiKey,
+    UpdateAccessTokenPolicyRequest, UpdateTokenRequest, VideoGrant, VoiceGrant,
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::SignedDuration;
@@ -26,6 +28,11 @@ const HOUR: i64 = 3_600;
 /// A vault with a provider that holds a key, which may rotate itself.
 async fn with_key() -> (TestVault, Clients) {
     let vault = TestVault::start().await;
+    let acme = key_in(&vault).await;
+    (vault, acme)
+}
+
+async fn key_in(vault: &TestVault) -> Clients {
     let acme = vault.acme().await;
     vault.twilio.add_account(SID, TOKEN);
     vault.twilio.add_main_key(SID, KEY_SID, SECRET);
@@ -37,7 +44,7 @@ async fn with_key() -> (TestVault, Clients) {
         ..UpdateTokenRequest::default()
     };
     acme.update_token(update).await.unwrap();
-    (vault, acme)
+    acme
 }
 
 fn video() -> MintTwilioAccessTokenRequest {
@@ -100,20 +107,23 @@ async fn a_token_is_signed_by_the_stored_key_and_recorded() {
     let now = vault.now().as_second();
     let (header, payload) = read(&minted.token, SECRET);
     assert_eq!(header, json!({ "typ": "JWT", "alg": "HS256", "cty": "twilio-fpa;v=1" }));
-    let jti = format!("{KEY_SID}-{now}");
+    let jti = minted.jti.clone();
+    let digits = jti.strip_prefix(&format!("{KEY_SID}-{now}-")).unwrap();
+    assert!(digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{jti}");
+    assert_ne!(mint(&edge, for_seconds(600)).await.unwrap().jti, jti, "in the same second");
     let grants = json!({ "identity": "alice@example.com", "video": { "room": "lobby" } });
     let expected = json!({
         "jti": jti, "iss": KEY_SID, "sub": SID, "nbf": now, "exp": now + 600, "grants": grants,
     });
     assert_eq!(payload, expected);
-    assert_eq!((minted.jti.as_str(), minted.version), (jti.as_str(), 2));
+    assert_eq!(minted.version, 2);
     assert_eq!(minted.expire_time.unwrap().seconds, now + 600);
     assert!(!format!("{minted:?}").contains(&minted.token), "it is not printed by accident");
 
     let log = acme.audit_log("acme").await;
     let entry = log.iter().find(|entry| entry.method == "MintTwilioAccessToken").unwrap();
     assert_eq!((entry.resource.as_str(), entry.version_after), (MAIN, 2));
-    assert_eq!(entry.detail, format!("{jti} for 600 s: video"));
+    assert_eq!(entry.detail, format!("{jti} for 600 s: video lobby"));
     let log = format!("{log:?}");
     assert!(!log.contains("alice@example.com") && !log.contains(&minted.token));
 }
@@ -133,6 +143,7 @@ async fn nothing_is_minted_that_the_account_does_not_allow() {
 
     allow(&acme, &[AccessTokenGrant::VoiceIncoming, AccessTokenGrant::Video], HOUR / 2).await;
     let voice = |incoming, application: &str| MintTwilioAccessTokenRequest {
+        identity: "alice_1".to_owned(),
         voice: Some(VoiceGrant {
             incoming,
             outgoing_application_sid: application.to_owned(),
@@ -162,6 +173,93 @@ async fn nothing_is_minted_that_the_account_does_not_allow() {
     assert_eq!(outcome(&mint(&acme, video()).await), refused);
     let other = vault.clients("other", &[Role::AccountAdmin, Role::Verifier]).await;
     assert_eq!(outcome(&mint(&other, video()).await), "NotFound NOT_FOUND");
+}
+
+#[tokio::test]
+async fn each_grant_is_allowed_by_its_name_and_says_all_that_was_asked_for() {
+    let (_vault, acme) = with_key().await;
+    let sid = |prefix: &str, digit: &str| format!("{prefix}{}", digit.repeat(32));
+    let outgoing_parameters = BTreeMap::from([("queue".to_owned(), "7".to_owned())]);
+    let asked = || MintTwilioAccessTokenRequest {
+        name: MAIN.to_owned(),
+        identity: "alice_1".to_owned(),
+        ..Default::default()
+    };
+    let voice = VoiceGrant {
+        outgoing_application_sid: sid("AP", "1"),
+        outgoing_parameters,
+        push_credential_sid: sid("CR", "2"),
+        ..Default::default()
+    };
+    let incoming = VoiceGrant { incoming: true, ..Default::default() };
+    let chat = ChatGrant {
+        service_sid: sid("IS", "3"),
+        endpoint_id: "phone 4".to_owned(),
+        deployment_role_sid: sid("RL", "5"),
+        push_credential_sid: sid("CR", "6"),
+    };
+    let sync = DataSyncGrant { service_sid: sid("IS", "7"), endpoint_id: "phone 8".to_owned() };
+    let cases = [
+        (
+            AccessTokenGrant::VoiceIncoming,
+            MintTwilioAccessTokenRequest { voice: Some(incoming), ..asked() },
+            json!({ "voice": { "incoming": { "allow": true } } }),
+        ),
+        (
+            AccessTokenGrant::VoiceOutgoing,
+            MintTwilioAccessTokenRequest { voice: Some(voice), ..asked() },
+            json!({ "voice": {
+                "outgoing": { "application_sid": sid("AP", "1"), "params": { "queue": "7" } },
+                "push_credential_sid": sid("CR", "2"),
+            } }),
+        ),
+        (
+            AccessTokenGrant::Video,
+            MintTwilioAccessTokenRequest { video: Some(VideoGrant::default()), ..asked() },
+            json!({ "video": {} }),
+        ),
+        (
+            AccessTokenGrant::Chat,
+            MintTwilioAccessTokenRequest { chat: Some(chat), ..asked() },
+            json!({ "chat": {
+                "service_sid": sid("IS", "3"), "endpoint_id": "phone 4",
+                "deployment_role_sid": sid("RL", "5"), "push_credential_sid": sid("CR", "6"),
+            } }),
+        ),
+        (
+            AccessTokenGrant::DataSync,
+            MintTwilioAccessTokenRequest { data_sync: Some(sync), ..asked() },
+            json!({ "data_sync": { "service_sid": sid("IS", "7"), "endpoint_id": "phone 8" } }),
+        ),
+    ];
+    for (allowed, ..) in &cases {
+        allow(&acme, &[*allowed], HOUR).await;
+        for (grant, request, expected) in &cases {
+            let minted = mint(&acme, request.clone()).await;
+            if grant != allowed {
+                let refused = "FailedPrecondition ACCESS_TOKEN_NOT_ALLOWED";
+                assert_eq!(outcome(&minted), refused, "{grant:?} where {allowed:?} is allowed");
+                continue;
+            }
+            let (_, payload) = read(&minted.unwrap().token, SECRET);
+            let mut grants = payload["grants"].clone();
+            assert_eq!(grants.as_object_mut().unwrap().remove("identity"), Some(json!("alice_1")));
+            assert_eq!(grants, *expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_account_mints_so_many_a_minute() {
+    let vault = TestVault::start_with(|options, _| options.limits_access_tokens = Some(2)).await;
+    let acme = key_in(&vault).await;
+    allow(&acme, &[AccessTokenGrant::Video], HOUR).await;
+    let limited = "ResourceExhausted RATE_LIMITED retry 30s";
+    for expected in ["OK", "OK", limited, limited] {
+        assert_eq!(outcome(&mint(&acme, video()).await), expected);
+    }
+    vault.clock.advance(SignedDuration::from_secs(30));
+    assert_eq!(outcome(&mint(&acme, video()).await), "OK");
 }
 
 #[tokio::test]

@@ -23,6 +23,10 @@ pub(in crate::grpc) fn grants(
         chat: request.chat.map(chat).transpose()?,
         data_sync: request.data_sync.map(data_sync).transpose()?,
     };
+    if grants.voice.is_some() && !grants.identity.is_for_voice() {
+        let rule = Invalid("must be letters, digits and _ with voice");
+        return Err(Error::field("identity", rule));
+    }
     if grants.named().next().is_none() {
         return Err(Error::field("voice", Invalid("or another grant is required")));
     }

@@ -409,3 +409,13 @@ pub(super) fn set_access_token_policy(
     let (grants, seconds) = policy.to_stored();
     exactly_one(execute(connection, sql, params![account.as_bytes(), grants, seconds])?)
 }
+
+/// Whether the policy is still the one that a token was judged by.
+pub(super) fn still_allows(
+    connection: &Connection,
+    account: Uid,
+    policy: AccessTokenPolicy,
+) -> Written {
+    let found = access_token_policy(connection, account)?;
+    if found == Some(policy) { Ok(()) } else { Err(Error::Conflict) }
+}

@@ -67,6 +67,7 @@ pub(super) fn concerns_callers(change: &Change) -> bool {
         | Change::SetDeliveryPolicy { .. } => true,
         Change::AuditOnly
         | Change::SetAccessTokenPolicy { .. }
+        | Change::MintAccessToken { .. }
         | Change::CreateRecipientKey(_)
         | Change::RevokeRecipientKey { .. }
         | Change::CreateCredential { .. }

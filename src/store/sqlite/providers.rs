@@ -135,6 +135,18 @@ pub(super) fn insert_new(connection: &Connection, account: Uid, new: &StoredProv
     verifications::append_history(connection, provider)
 }
 
+/// Whether a provider is still there, with this version of its token.
+pub(super) fn still_holds(
+    connection: &Connection,
+    account: Uid,
+    provider: Uid,
+    token_version: u64,
+) -> Written {
+    let sql = "SELECT 1 FROM provider WHERE account = ?1 AND uid = ?2 AND token_version = ?3";
+    let arguments = params![account.as_bytes(), provider.as_bytes(), number(token_version)?];
+    exactly_one(connection.prepare_cached(sql)?.exists(arguments)?.into())
+}
+
 /// Tokens that it keeps no more are destroyed with it: nothing is left of their ciphertext.
 pub(super) fn replace(
     connection: &Connection,

@@ -115,6 +115,10 @@ fn change(
         Change::SetAccessTokenPolicy { account, policy } => {
             access::set_access_token_policy(connection, *account, *policy)
         }
+        Change::MintAccessToken { policy, provider, token_version } => {
+            access::still_allows(connection, account, *policy)?;
+            providers::still_holds(connection, account, *provider, *token_version)
+        }
         Change::CreateRecipientKey(key) => {
             rotations::create_recipient_key(connection, account, key)
         }

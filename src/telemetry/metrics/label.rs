@@ -114,6 +114,18 @@ values! {
         Foreign = "foreign",
     }
 
+    /// How a check of a webhook ended.
+    WebhookCheck {
+        /// A token of the provider signed it.
+        Valid = "valid",
+        /// It has no signature.
+        NotSigned = "not_signed",
+        /// No token of the provider signed it.
+        WrongSignature = "wrong_signature",
+        /// The signature is right, and the body is another one.
+        WrongBody = "wrong_body",
+    }
+
     /// Which version of a secret was used.
     SecretVersion {
         /// The one in use.
@@ -164,6 +176,8 @@ values! {
         TokenTriesPerAccount = "token_tries_per_account",
         /// Failed authentications from one address.
         FailedAuthentications = "failed_authentications",
+        /// Access tokens minted in one account.
+        AccessTokens = "access_tokens",
         /// Wrong digest responses for one username from one source.
         FailedDigestChecks = "failed_digest_checks",
         /// Changes that wait for the writer.
@@ -207,11 +221,11 @@ impl SecretVersion {
 
     /// How a check against such a version can end.
     pub(super) fn outcomes(self) -> &'static [DigestCheck] {
-        use DigestCheck::{Damaged, Disabled, Unknown, Valid, Wrong};
+        use DigestCheck::{Damaged, Disabled, Foreign, Replayed, Stale, Unknown, Valid, Wrong};
         match self {
-            Self::Active => &[Valid, Wrong, Disabled, Damaged],
-            Self::Retiring | Self::Pending => &[Valid, Damaged],
-            Self::None => &[Unknown],
+            Self::Active => &[Valid, Wrong, Disabled, Damaged, Stale, Replayed],
+            Self::Retiring | Self::Pending => &[Valid, Damaged, Stale, Replayed],
+            Self::None => &[Unknown, Foreign],
         }
     }
 }
@@ -231,9 +245,22 @@ impl<V: Value> Counters<V> {
     }
 }
 
+impl WebhookCheck {
+    /// Which versions of a token can be behind it.
+    pub(super) fn versions(self) -> &'static [SecretVersion] {
+        use SecretVersion::{Active, None, Pending, Retiring};
+        match self {
+            Self::Valid => &[Active, Retiring, Pending],
+            Self::NotSigned | Self::WrongSignature | Self::WrongBody => &[None],
+        }
+    }
+}
+
 /// Does something with what belongs to a value. A handful of values: looking through them is quicker than a map.
 pub(super) fn of<V: Value, T>(all: &[(V, T)], value: V, act: impl FnOnce(&T)) {
-    if let Some((_, found)) = all.iter().find(|(other, _)| *other == value) {
+    let found = all.iter().find(|(other, _)| *other == value);
+    debug_assert!(found.is_some(), "a series for each pair that there can be: {}", value.text());
+    if let Some((_, found)) = found {
         act(found);
     }
 }

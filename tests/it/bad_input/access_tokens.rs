@@ -50,6 +50,10 @@ pub(super) fn cases() -> Vec<Case> {
         each("identity", &[&[""], &texts[..]].concat(), "identity", |identity| {
             MintTwilioAccessTokenRequest { identity, ..mint() }
         }),
+        each("identity", &["alice@example.com", "a b", "é", "a-b"], "identity", |identity| {
+            let voice = VoiceGrant { incoming: true, ..Default::default() };
+            MintTwilioAccessTokenRequest { identity, voice: Some(voice), ..mint() }
+        }),
         each("too large", &[&"x".repeat(64 * 1024)], TOO_LARGE, |identity| {
             MintTwilioAccessTokenRequest { identity, ..mint() }
         }),

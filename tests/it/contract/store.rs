@@ -39,7 +39,10 @@ use super::samples::{
     entry, id, ids, labels, next, provider, realm, replace, replacement, scope, time, username,
     verification, write,
 };
-use super::tokens::tokens_are_kept_with_their_provider_and_go_with_it;
+use super::tokens::{
+    an_access_token_leaves_only_as_its_account_and_provider_are_by_then,
+    tokens_are_kept_with_their_provider_and_go_with_it,
+};
 use super::verifications::{
     a_new_token_or_trunk_takes_its_verification_along,
     a_verification_is_kept_only_for_the_token_it_is_of,
@@ -71,6 +74,7 @@ macro_rules! stores {
                 a_new_token_or_trunk_takes_its_verification_along;
                 providers_of_all_accounts_are_walked_through_by_uid;
                 tokens_are_kept_with_their_provider_and_go_with_it;
+                an_access_token_leaves_only_as_its_account_and_provider_are_by_then;
                 versions_are_kept_with_their_credential_and_go_with_it;
                 retirements_come_when_their_time_does_and_not_in_disabled_accounts;
                 schedules_are_kept_and_come_in_their_order_and_not_where_somebody_is_disabled;

@@ -1,6 +1,7 @@
 //! What every store promises of tokens beside the active one, and of their rotations.
 
 use credvault::access::Worker;
+use credvault::access_token::{AccessTokenPolicy, Grant, Lifetime};
 use credvault::clock::Clock as _;
 use credvault::provider::TokenKind;
 use credvault::provider::twilio::ApiKeySid;
@@ -11,7 +12,7 @@ use credvault::rotation::{
 use credvault::store::{Change, Due, Error, StoredProvider, StoredRotation, StoredToken};
 use jiff::{SignedDuration, Timestamp};
 
-use super::samples::{Home, id, provider, scope, sealed, write};
+use super::samples::{Home, chain, id, provider, scope, sealed, write};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -65,6 +66,40 @@ fn rotation(of: &StoredProvider, name: &str, now: Timestamp) -> StoredRotation {
         work: Some(work),
     };
     StoredRotation { rotation, sealed: None }
+}
+
+pub(super) async fn an_access_token_leaves_only_as_its_account_and_provider_are_by_then(
+    home: &Home,
+) {
+    let store = home.create();
+    let acme = scope(&*store, "acme").await;
+    let stored = provider("main", 0x11);
+    store.commit(write(&acme, Change::CreateProvider(stored.clone()))).await.unwrap();
+    let nothing = AccessTokenPolicy::default();
+    let video = AccessTokenPolicy::new(&[Grant::Video], Lifetime::USUAL);
+    let minted = |policy, token_version| Change::MintAccessToken {
+        policy,
+        provider: stored.provider.uid,
+        token_version,
+    };
+    let account = acme.account().uid;
+    let allow = |policy| Change::SetAccessTokenPolicy { account, policy };
+    let gone = Change::DeleteProvider { provider: stored.provider.clone(), rotation: None };
+    for (change, leaves) in [
+        (minted(nothing, 1), true),
+        (minted(video, 1), false),
+        (allow(video), true),
+        (minted(video, 1), true),
+        (minted(nothing, 1), false),
+        (minted(video, 2), false),
+        (gone, true),
+        (minted(video, 1), false),
+    ] {
+        let entries = chain(&*store, &acme).await.len();
+        let done = store.commit(write(&acme, change)).await;
+        assert!(if leaves { done.is_ok() } else { matches!(done, Err(Error::Conflict)) });
+        assert_eq!(chain(&*store, &acme).await.len(), entries + usize::from(leaves));
+    }
 }
 
 fn replaced(expect: u64, new: &StoredProvider, rotation: Option<&StoredRotation>) -> Change {
