@@ -31,8 +31,10 @@ pub enum Role {
     Rotator,
     /// Reader, and replace, rotate and verify provider tokens.
     TokenWriter,
-    /// Use secrets without seeing them; nothing else.
+    /// Use secrets without seeing them, but for answering in their name; nothing else.
     Verifier,
+    /// Answer SIP challenges in the name of each credential: to place calls as it. Nothing else.
+    SipClient,
     /// Read the audit log; nothing else.
     Auditor,
     /// Everything in the account except using secrets.
@@ -46,11 +48,12 @@ const OPERATOR: &str = "operator";
 
 impl Role {
     /// All that an account has, with their names as stored and typed.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 7] = [
         (Self::Reader, "reader"),
         (Self::Rotator, "rotator"),
         (Self::TokenWriter, "token-writer"),
         (Self::Verifier, "verifier"),
+        (Self::SipClient, "sip-client"),
         (Self::Auditor, "auditor"),
         (Self::AccountAdmin, "account-admin"),
     ];
@@ -123,7 +126,7 @@ actions! {
     VerifyTwilioWebhook: Verifier;
     MintTwilioAccessToken: Verifier;
     BatchVerifySipDigest: Verifier;
-    ComputeSipDigest: Verifier;
+    ComputeSipDigest: SipClient;
     ListAuditEntries: Auditor | AccountAdmin | Operator;
     CreateAccount: Operator;
     GetAccount: Operator;
@@ -346,7 +349,9 @@ mod tests {
             }
             let uses = USES.contains(method);
             assert_eq!(roles.contains(&Role::AccountAdmin), !uses, "{method}");
-            assert_eq!(roles.contains(&Role::Verifier), uses, "{method}");
+            let answers = *method == "ComputeSipDigest";
+            assert_eq!(roles.contains(&Role::Verifier), uses && !answers, "{method}");
+            assert_eq!(roles.contains(&Role::SipClient), answers, "{method}");
             assert_eq!(roles.contains(&Role::Auditor), *method == "ListAuditEntries", "{method}");
         }
     }

@@ -5,6 +5,8 @@
 
 mod algorithm;
 
+use std::fmt;
+
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
@@ -60,6 +62,12 @@ bounded_text!(
 );
 
 impl Nonce {
+    /// Whether a response to it without qop is the same as one with qop to another nonce: they are the hashes of one text.
+    pub fn reads_as_qop(&self) -> bool {
+        let last = self.0.rsplit(':').next().unwrap_or_default();
+        last.len() < self.0.len() && Qop::parse(last).is_ok_and(|qop| qop.is_some())
+    }
+
     /// A cnonce of these random bytes.
     pub fn made_of(random: [u8; 16]) -> Self {
         Self(hex::encode(random).into())
@@ -162,8 +170,9 @@ pub struct Digest {
     pub algorithm: Algorithm,
 }
 
-/// A response in the shape that its algorithm gives it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A response in the shape that its algorithm gives it, or `rspauth`, which has the same. Made with a password, so that
+/// it is never printed: who has it can try passwords.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Response(String);
 
 impl Response {
@@ -175,13 +184,24 @@ impl Response {
             Err(Invalid("must be 32 (MD5) or 64 (SHA-256, SHA-512-256) hexadecimal digits"))
         }
     }
+
+    /// Its digits, for the answer that they leave in.
+    pub fn into_digits(self) -> String {
+        self.0
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Response")
+    }
 }
 
 /// A response was right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Right {
     /// What proves to the client that the server knows the password too (RFC 7616 §3.5). None without qop.
-    pub rspauth: Option<String>,
+    pub rspauth: Option<Response>,
 }
 
 impl Digest {
@@ -198,15 +218,16 @@ impl Digest {
         let rspauth = self.auth.as_ref().map(|auth| {
             let answer = auth.body.as_ref().map(|_| BodyHash::of(b"", self.algorithm));
             let rspauth = self.response(&ha1, "", answer.as_ref().map(|hash| hash.0.as_str()));
-            rspauth.as_str().to_owned()
+            Response(rspauth.as_str().to_owned())
         });
         Some(Right { rspauth })
     }
 
     /// The response that a holder of `password` sends.
-    pub fn answer(&self, password: &SecretText) -> String {
+    pub fn answer(&self, password: &SecretText) -> Response {
         let ha1 = self.ha1(password);
-        self.response(&ha1, self.method.as_str(), self.body_hash()).as_str().to_owned()
+        let response = self.response(&ha1, self.method.as_str(), self.body_hash());
+        Response(response.as_str().to_owned())
     }
 
     /// The hash of the password, bound to the session with `-sess`.

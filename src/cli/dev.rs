@@ -70,7 +70,7 @@ async fn ensure_token(vault: &Vault, file: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let account = OwnerName::Account(ResourceId::parse("dev")?);
-    let roles = [Role::AccountAdmin, Role::Verifier];
+    let roles = [Role::AccountAdmin, Role::Verifier, Role::SipClient];
     let lifetime = SignedDuration::from_hours(90 * 24);
     let operator = LocalOperator::beside_the_store();
     let token = vault.add_api_token(&operator, &account, &roles, lifetime).await?;
@@ -113,7 +113,7 @@ fn introduce(
 
   account  accounts/dev
   data     {}
-  token    {} {dim}(account-admin, verifier; operator){dim:#}
+  token    {} {dim}(account-admin, verifier, sip-client; operator){dim:#}
   metrics  {metrics}
 
 Create a SIP credential; its password is shown this once:

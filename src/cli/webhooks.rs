@@ -1,11 +1,12 @@
 //! `credvault webhooks`: whether a carrier made a request.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use url::form_urlencoded;
 
 use super::client::{Options, Output};
 use super::{or_not_asked, quoted, render, say};
@@ -34,7 +35,7 @@ enum Command {
 
 /// Check the signature of a webhook against the stored Auth Token, which stays inside
 ///
-/// A right signature is right again tomorrow: whether the request is here for the first time is for you to know. Exit
+/// A valid signature is valid again tomorrow: whether the request is here for the first time is for you to know. Exit
 /// status: 0 if Twilio made the request; 1 if it did not; 2 if the vault could not be asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -50,8 +51,11 @@ struct VerifyArgs {
     /// A field of the form, decoded; once for each
     #[arg(long = "field", value_name = "NAME=VALUE", value_parser = field)]
     fields: Vec<(String, String)>,
-    /// The body as it came, where it is no form, such as JSON
+    /// The body of a form as it came, such as CallSid=CA1&To=%2B1…; what is in --field shows in the list of processes
     #[arg(long, value_name = "FILE", conflicts_with = "fields")]
+    form_file: Option<PathBuf>,
+    /// The body as it came, where it is no form, such as JSON
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["fields", "form_file"])]
     body_file: Option<PathBuf>,
     /// The value of the header X-Twilio-Signature; nothing where there was none
     #[arg(long, default_value = "", hide_default_value = true)]
@@ -69,16 +73,20 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let output = args.options.output;
     let connection = args.options.connect()?;
-    let content = match args.body_file {
-        Some(file) => {
-            let body = fs::read(&file);
-            Some(Content::Body(body.with_context(|| format!("cannot read {}", quoted(&file)))?))
+    let read =
+        |file: &Path| fs::read(file).with_context(|| format!("cannot read {}", quoted(file)));
+    let form = |fields: Vec<(String, String)>| {
+        let fields = fields.into_iter().map(|(name, value)| WebhookField { name, value });
+        Some(Content::Form(WebhookForm { fields: fields.collect() }))
+    };
+    let content = match (args.body_file, args.form_file) {
+        (Some(file), _) => Some(Content::Body(read(&file)?)),
+        (None, Some(file)) => {
+            let body = read(&file)?;
+            form(form_urlencoded::parse(&body).into_owned().collect())
         }
-        None if args.fields.is_empty() => None,
-        None => {
-            let fields = args.fields.into_iter().map(|(name, value)| WebhookField { name, value });
-            Some(Content::Form(WebhookForm { fields: fields.collect() }))
-        }
+        (None, None) if args.fields.is_empty() => None,
+        (None, None) => form(args.fields),
     };
     let request = VerifyTwilioWebhookRequest {
         name: connection.name("providers", &args.provider)?,
@@ -95,12 +103,14 @@ async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
             VersionState::Retiring => ", which was the active one until a moment ago",
             _ => "",
         };
-        say(format_args!("right: token version {}{which}", answer.version))?;
+        say(format_args!("valid: token version {}{which}", answer.version))?;
     } else {
         say(match answer.fault() {
-            WebhookFault::NotSigned => "not signed",
-            WebhookFault::WrongBody => "wrong: the body is not the one that the URL names",
-            WebhookFault::WrongSignature | WebhookFault::Unspecified => "wrong",
+            WebhookFault::NotSigned => "not valid: it is not signed",
+            WebhookFault::WrongBody => "not valid: the body is not the one that the URL names",
+            WebhookFault::WrongSignature | WebhookFault::Unspecified => {
+                "not valid: no token of this provider signed this URL with these fields"
+            }
         })?;
     }
     Ok(if answer.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })

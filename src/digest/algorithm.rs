@@ -2,7 +2,7 @@
 
 use md5::Md5;
 use sha2::{Sha256, Sha512_256};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::name::Invalid;
 
@@ -82,7 +82,11 @@ impl Algorithm {
                 }
                 hash.update(part.as_bytes());
             }
-            in_digits(&hash.finalize())
+            let mut hash = hash.finalize();
+            let digits = in_digits(&hash);
+            // It may be as good as the password.
+            hash.as_mut_slice().zeroize();
+            digits
         }
         match self.hash {
             Hash::Md5 => digest::<Md5>(parts),

@@ -100,7 +100,7 @@ fn published_vectors_verify_and_only_with_their_password() {
         let response = Response::parse(vector.response, digest.algorithm).unwrap();
         let (right, wrong) = (secret(vector.who.2), secret(&format!("{}x", vector.who.2)));
         assert!(digest.verify(&right, &response).is_some(), "{}", vector.response);
-        assert_eq!(digest.answer(&right), vector.response);
+        assert_eq!(digest.answer(&right).into_digits(), vector.response);
         assert_eq!(digest.verify(&wrong, &response), None, "{}", vector.response);
     }
 }
@@ -177,7 +177,8 @@ fn every_algorithm_and_quality_has_its_response_and_its_rspauth() {
         let response = Response::parse(response, digest.algorithm).unwrap();
         let right = digest.verify(&secret("zanzibar"), &response);
         let right = right.unwrap_or_else(|| panic!("{algorithm} {qop}"));
-        assert_eq!(right.rspauth.as_deref(), Some(rspauth), "{algorithm} {qop}");
+        let made = right.rspauth.map(Response::into_digits);
+        assert_eq!(made.as_deref(), Some(rspauth), "{algorithm} {qop}");
         assert_eq!(digest.algorithm.as_str(), algorithm);
         assert_eq!(Algorithm::ALL[usize::from(digest.algorithm.number())].1, algorithm);
         assert_eq!(digest.auth.unwrap().qop().as_str(), qop);
@@ -301,6 +302,45 @@ fn one_pair_of_quotes_is_taken_off_and_nothing_else() {
     }
 }
 
+/// Why `-sess` wants a nonce of the vault's own, which says what was offered.
+#[test]
+fn a_response_is_the_session_key_of_another_algorithm() {
+    let ha1 = Algorithm::MD5.hash(&["bob", "biloxi.com", "zanzibar"]);
+    let overheard =
+        |ha2: &str| response(Algorithm::MD5, &ha1, "n", Some(("00000001", "c", "auth")), ha2);
+    let (register, call) = (
+        ha2(Algorithm::MD5, "REGISTER", "sip:biloxi.com", None),
+        ha2(Algorithm::MD5, "INVITE", "sip:+1900@biloxi.com", None),
+    );
+    let seen = overheard(&register);
+    // What the forger sends: he has no password.
+    let cnonce = format!("00000001:c:auth:{}", *register);
+    let auth = Some(("00000002", cnonce.as_str(), "auth"));
+    let forged = response(Algorithm::MD5, &seen, "n", auth, &call);
+    let session = self::ha1(
+        Algorithm::parse("MD5-sess").unwrap(),
+        ("bob", "biloxi.com", "zanzibar"),
+        ("n", &cnonce),
+    );
+    assert_eq!(*session, *seen);
+    assert_eq!(*response(Algorithm::MD5, &session, "n", auth, &call), *forged);
+}
+
+#[test]
+fn a_nonce_that_ends_in_a_qop_is_told() {
+    for (text, expected) in [
+        ("n:00000001:c:auth", true),
+        ("n:auth-int", true),
+        (":auth", true),
+        ("auth", false),
+        ("n:author", false),
+        ("n:auth:", false),
+        ("n", false),
+    ] {
+        assert_eq!(Nonce::parse(text).unwrap().reads_as_qop(), expected, "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_answered_verifies_with_the_same_password_alone(
@@ -327,7 +367,7 @@ proptest! {
             auth: (qop > 0).then_some(auth),
             algorithm,
         };
-        let answer = Response::parse(&digest.answer(&secret(&password)), algorithm).unwrap();
+        let answer = digest.answer(&secret(&password));
         let right = digest.verify(&secret(&password), &answer);
         prop_assert_eq!(right.map(|right| right.rspauth.is_some()), Some(qop > 0));
         prop_assert!(password == other || digest.verify(&secret(&other), &answer).is_none());

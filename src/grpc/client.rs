@@ -170,6 +170,11 @@ async fn within<T>(
     }
 }
 
+/// How many bytes a message takes.
+pub fn size<M: Message>(message: &M) -> usize {
+    message.encoded_len()
+}
+
 /// The message of an update mask.
 pub fn field_mask(paths: &[&str]) -> prost_types::FieldMask {
     prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() }

@@ -4,7 +4,9 @@ use super::{Error, Vault, place};
 use crate::access::{ComputeSipDigest, Scope};
 use crate::credential::Realm;
 use crate::crypto::{Field, random};
-use crate::digest::{Algorithm, Auth, BodyHash, Digest, Method, Nonce, NonceCount, Qop, Uri};
+use crate::digest::{
+    Algorithm, Auth, BodyHash, Digest, Method, Nonce, NonceCount, Qop, Response, Uri,
+};
 use crate::name::{Invalid, ResourceId};
 
 /// A challenge, and the request that is to answer it.
@@ -34,7 +36,7 @@ pub struct Computed {
     /// What was answered, and how.
     pub digest: Digest,
     /// The response.
-    pub response: String,
+    pub response: Response,
     /// The version of the password that made it.
     pub version: u64,
 }

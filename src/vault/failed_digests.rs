@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::access::network;
 use crate::clock::Clock;
 use crate::digest::{Digest, Source};
 use crate::name::Uid;
@@ -34,7 +35,7 @@ pub(super) struct FailedDigests {
 }
 
 /// Whose failures are counted together: the username and realm in an account, whether they exist or not, from one
-/// source. As a hash under a key that nobody knows: two meet once in 2^64, and what is kept has the same size whatever
+/// network: of IPv6 whoever has an address has a /64 of them. As a hash under a key that nobody knows: two meet once in 2^64, and what is kept has the same size whatever
 /// callers send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Bucket(u64);
@@ -57,7 +58,8 @@ impl FailedDigests {
         source: Option<&Source>,
     ) -> Option<Bucket> {
         self.each?;
-        let who = (account, &digest.realm, &digest.username, source?);
+        let network = network::of_source(source?.as_str());
+        let who = (account, &digest.realm, &digest.username, network);
         Some(Bucket(self.hasher.hash_one(who)))
     }
 

@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::sip_nonces::{LIFETIME, Offer};
+use super::sip_nonces::{LIFETIME, Offer, Place};
 use super::{Error, Vault};
-use crate::access::{IssueSipChallenge, Scope};
+use crate::access::{IssueSipChallenge, Scope, network};
 use crate::credential::Realm;
-use crate::digest::{Algorithm, Qop};
+use crate::digest::{Algorithm, Qop, Source};
 
 /// What a phone is to be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct NewChallenge {
     pub algorithm: Algorithm,
     /// What it offers: one at least.
     pub qop: Vec<Qop>,
+    /// Where it goes, if the edge says so: then it can be answered from there only.
+    pub source: Option<Source>,
 }
 
 /// A challenge that was made.
@@ -36,7 +38,12 @@ impl Vault {
         new: &NewChallenge,
     ) -> Result<Challenge, Error> {
         let now = self.clock.now();
-        let place = (scope.account().uid, new.realm.as_str());
+        let network = new.source.as_ref().map(|source| network::of_source(source.as_str()));
+        let place = Place {
+            account: scope.account().uid,
+            realm: new.realm.as_str(),
+            network: network.as_deref(),
+        };
         let offer = Offer::new(new.algorithm, &new.qop);
         let nonce = self.sip_nonces.make(&self.sealer, place, offer, now);
         let nonce = nonce.ok_or_else(|| Error::Internal("no random bytes at the start".into()))?;

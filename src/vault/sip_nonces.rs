@@ -3,10 +3,12 @@
 //! A nonce is stored nowhere. It says itself when it was made, and a tag shows that the vault said so:
 //!
 //! ```text
-//! base64url( 1 u8 | offer u8 | time u64 | order u64 | boot 8 | tag 16 )        integers big-endian
+//! base64url( form u8 | offer u8 | time u64 | order u64 | boot 8 | tag 16 )        integers big-endian
+//! form  = 1, or 2 if it is bound to where the challenge went
 //! offer = number of the algorithm | 0x40 if auth | 0x80 if auth-int
 //! time  = when it was made, in milliseconds;   order = microseconds, but no two of a process are the same
-//! tag   = HMAC-SHA256(nonce key, "credvault/v1/sip-nonce" | all before it | account 16 | realm), its first 16 bytes
+//! tag   = HMAC-SHA256(nonce key, "credvault/v1/sip-nonce" | all before it | account 16 | realm [| 0 | network]), its
+//!         first 16 bytes
 //! ```
 //!
 //! What is remembered is which nonce counts were used: of nonces only that a right response came with, so that nobody
@@ -36,7 +38,11 @@ const SHARDS: usize = 16;
 /// Nonces that are remembered in each: 262,144 in all, in about 15 MB.
 const EACH: usize = 16_384;
 
+/// A nonce for whoever has it.
 const FORM: u8 = 1;
+
+/// A nonce for one network.
+const BOUND_FORM: u8 = 2;
 
 /// What a challenge offers, and its responses keep to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +70,8 @@ impl Offer {
 /// A nonce of the vault's own, for the account and realm that it was shown in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OwnNonce {
+    /// Whether it is bound to a network.
+    bound: bool,
     offer: Offer,
     /// Milliseconds since 1970.
     time: u64,
@@ -75,29 +83,45 @@ impl OwnNonce {
     /// What it says, as bytes.
     fn says(self) -> [u8; 26] {
         let mut says = [0; 26];
-        let parts = [FORM, self.offer.0].into_iter();
+        let form = if self.bound { BOUND_FORM } else { FORM };
+        let parts = [form, self.offer.0].into_iter();
         let parts = parts.chain(self.time.to_be_bytes()).chain(self.order.to_be_bytes());
         says.iter_mut().zip(parts.chain(self.boot)).for_each(|(slot, byte)| *slot = byte);
         says
     }
 
-    fn read(text: &str, sealer: &Sealer, account: Uid, realm: &str) -> Option<Self> {
+    fn read(text: &str, sealer: &Sealer, place: Place<'_>) -> Option<Self> {
         let bytes: [u8; 42] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
         let (says, tag) = bytes.split_first_chunk::<26>()?;
-        if !sealer.is_sip_nonce_tag(&bound(says, account, realm), tag.first_chunk()?) {
+        let ([form, offer], rest) = says.split_first_chunk::<2>()?;
+        let bound = *form == BOUND_FORM;
+        let network = if bound { Some(place.network?) } else { None };
+        if !sealer.is_sip_nonce_tag(&covered(says, Place { network, ..place }), tag.first_chunk()?)
+        {
             return None;
         }
-        let ([FORM, offer], rest) = says.split_first_chunk::<2>()? else { return None };
         let (time, rest) = rest.split_first_chunk::<8>()?;
         let (order, boot) = rest.split_first_chunk::<8>()?;
         let (time, order) = (u64::from_be_bytes(*time), u64::from_be_bytes(*order));
-        Some(Self { offer: Offer(*offer), time, order, boot: boot.try_into().ok()? })
+        Some(Self { bound, offer: Offer(*offer), time, order, boot: boot.try_into().ok()? })
     }
 }
 
-/// What the tag covers: all of fixed length but the realm, which comes last.
-fn bound(says: &[u8; 26], account: Uid, realm: &str) -> Vec<u8> {
-    [b"credvault/v1/sip-nonce", &says[..], account.as_bytes(), realm.as_bytes()].concat()
+/// Where a nonce is good.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) account: Uid,
+    pub(super) realm: &'a str,
+    /// Where the request came from, if the edge says so. A nonce that was made for one network is good from there only, and
+    /// one that was made for none from everywhere.
+    pub(super) network: Option<&'a str>,
+}
+
+/// What the tag covers: all of fixed length but what comes last. There is no byte 0 in a realm.
+fn covered(says: &[u8; 26], place: Place<'_>) -> Vec<u8> {
+    let (separator, network) = place.network.map_or(("", ""), |network| ("\0", network));
+    let last = [place.realm, separator, network].map(str::as_bytes);
+    [&b"credvault/v1/sip-nonce"[..], says, place.account.as_bytes(), &last.concat()].concat()
 }
 
 /// What became of the use of a nonce.
@@ -134,7 +158,7 @@ impl SipNonces {
     pub(super) fn make(
         &self,
         sealer: &Sealer,
-        (account, realm): (Uid, &str),
+        place: Place<'_>,
         offer: Offer,
         now: Timestamp,
     ) -> Option<String> {
@@ -147,20 +171,19 @@ impl SipNonces {
             .newest
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |newest| Some(next(newest)));
         let order = next(before.unwrap_or_else(|newest| newest));
-        let says = OwnNonce { offer, time, order, boot }.says();
-        let tag = sealer.sip_nonce_tag(&bound(&says, account, realm));
+        let says = OwnNonce { bound: place.network.is_some(), offer, time, order, boot }.says();
+        let tag = sealer.sip_nonce_tag(&covered(&says, place));
         Some(URL_SAFE_NO_PAD.encode([&says[..], &tag].concat()))
     }
 
-    /// A nonce that the vault made for this account, realm, algorithm and qop; None: it did not.
+    /// A nonce that the vault made for this place, algorithm and qop; None: it did not.
     pub(super) fn read(
         text: &str,
         sealer: &Sealer,
-        (account, realm): (Uid, &str),
+        place: Place<'_>,
         (algorithm, qop): (Algorithm, Qop),
     ) -> Option<OwnNonce> {
-        OwnNonce::read(text, sealer, account, realm)
-            .filter(|nonce| nonce.offer.includes(algorithm, qop))
+        OwnNonce::read(text, sealer, place).filter(|nonce| nonce.offer.includes(algorithm, qop))
     }
 
     /// Uses a nonce, with this count, for a response that was right. Of copies that come at once, one is good.

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 
 use super::get::active_version;
 use super::limits::whole_seconds;
-use super::sip_nonces::{OwnNonce, SipNonces, Use};
+use super::sip_nonces::{OwnNonce, Place, SipNonces, Use};
 use super::{Error, Vault, place};
-use crate::access::{AccountScope, BatchVerifySipDigest, Scope, VerifySipDigest};
+use crate::access::{AccountScope, BatchVerifySipDigest, Scope, VerifySipDigest, network};
 use crate::credential::Credential;
 use crate::crypto::{Field, Sealed};
 use crate::defect::{Defect, planted};
@@ -70,7 +70,7 @@ impl Vault {
         let nonce = match nonce_owner {
             NonceOwner::Caller => None,
             NonceOwner::Vault => {
-                let Some(own) = self.own_nonce(account, digest) else {
+                let Some(own) = self.own_nonce(account, presented) else {
                     let (version, age) = (SecretVersion::None, VersionAge::None);
                     digest_check(DigestCheck::Foreign, version, age);
                     return Ok(Verdict::Invalid(Rejected::Foreign));
@@ -78,17 +78,23 @@ impl Vault {
                 Some(own)
             }
         };
-        let verdict = self.verdict(scope, presented, nonce).await?;
-        if let (Some(bucket), Verdict::Invalid(Rejected::Wrong)) = (bucket, &verdict) {
+        let verdict = self.verdict(scope, presented, nonce).await;
+        // A damaged record, too: of its other versions passwords could be guessed.
+        let failed =
+            matches!(verdict, Ok(Verdict::Invalid(Rejected::Wrong)) | Err(Error::RecordDamaged(_)));
+        if let (Some(bucket), true) = (bucket, failed) {
             self.failed_digests.count(bucket);
         }
-        Ok(verdict)
+        verdict
     }
 
     /// The nonce of a response, and its count, if the vault made it for what it came with.
-    fn own_nonce(&self, account: Uid, digest: &Digest) -> Option<(OwnNonce, u32)> {
+    fn own_nonce(&self, account: Uid, presented: &Presented) -> Option<(OwnNonce, u32)> {
+        let digest = &presented.digest;
         let auth = digest.auth.as_ref()?;
-        let (place, kind) = ((account, digest.realm.as_str()), (digest.algorithm, auth.qop()));
+        let network = presented.source.as_ref().map(|source| network::of_source(source.as_str()));
+        let place = Place { account, realm: digest.realm.as_str(), network: network.as_deref() };
+        let kind = (digest.algorithm, auth.qop());
         let nonce = SipNonces::read(digest.nonce.as_str(), &self.sealer, place, kind)?;
         Some((nonce, auth.nc.number()))
     }
@@ -109,7 +115,7 @@ impl Vault {
         };
         let (now, credential) = (self.clock.now(), &stored.credential);
         let age = VersionAge::of(now.duration_since(credential.rotate_time).as_secs());
-        let mut outcome = DigestCheck::Wrong;
+        let (mut outcome, mut damaged) = (DigestCheck::Wrong, None);
         for (version, sealed) in stored.verifying(now) {
             let place = place(scope, credential.uid, Field::Password, version.number);
             let password = match self.sealer.open(&place, sealed) {
@@ -117,9 +123,13 @@ impl Vault {
                     let right = Right { rspauth: None };
                     return Ok(Verdict::Valid(Matched::of(credential, version, right)));
                 }
-                opened => opened.inspect_err(|_| {
+                Err(error) => {
+                    // Another version may be whole, and its phone has done nothing wrong.
                     digest_check(DigestCheck::Damaged, version.label(), age);
-                })?,
+                    damaged = Some(error);
+                    continue;
+                }
+                Ok(password) => password,
             };
             let Some(right) = digest.verify(&password, response) else { continue };
             if credential.enabled {
@@ -139,6 +149,9 @@ impl Vault {
                 return Ok(Verdict::Invalid(rejected));
             }
             outcome = DigestCheck::Disabled;
+        }
+        if let Some(error) = damaged {
+            return Err(error.into());
         }
         if !credential.enabled {
             outcome = DigestCheck::Disabled;
@@ -222,7 +235,7 @@ pub struct Matched {
     /// What that version is; None: the active one.
     pub state: Option<State>,
     /// What proves that the vault knows it. None without qop.
-    pub rspauth: Option<String>,
+    pub rspauth: Option<Response>,
 }
 
 impl Matched {
@@ -243,15 +256,20 @@ struct Verifying {
 
 impl Verifying {
     fn label(self) -> SecretVersion {
-        match self.state {
-            None => SecretVersion::Active,
-            Some(State::Pending | State::Awaited) => SecretVersion::Pending,
-            Some(State::Retiring { .. } | State::Destroyed { .. }) => SecretVersion::Retiring,
-        }
+        version_label(self.state)
     }
 
     fn key(self, scope: &AccountScope, credential: &Credential) -> VersionKey {
         VersionKey { version: self.number, ..active_version(scope, credential) }
+    }
+}
+
+/// What the metrics call a version in this state; None is the active one.
+pub(super) fn version_label(state: Option<State>) -> SecretVersion {
+    match state {
+        None => SecretVersion::Active,
+        Some(State::Pending | State::Awaited) => SecretVersion::Pending,
+        Some(State::Retiring { .. } | State::Destroyed { .. }) => SecretVersion::Retiring,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::verify_sip_digest::version_label;
 use super::{Error, Vault};
 use crate::access::{AccountScope, Scope, VerifyTwilioWebhook};
 use crate::defect::{Defect, planted};
@@ -9,6 +10,7 @@ use crate::name::ResourceId;
 use crate::provider::{ProviderType, TokenKind};
 use crate::rotation::OLD_TOKEN_KEPT;
 use crate::store::{StoredProvider, StoredToken};
+use crate::telemetry::metrics::{SecretVersion, WebhookCheck, webhook_check};
 use crate::versions::State;
 use crate::webhook::{Signature, Webhook};
 
@@ -33,6 +35,18 @@ pub enum WebhookVerdict {
     WrongBody,
 }
 
+impl WebhookVerdict {
+    fn count(self) {
+        let (outcome, version) = match self {
+            Self::Signed { state, .. } => (WebhookCheck::Valid, version_label(state)),
+            Self::NotSigned => (WebhookCheck::NotSigned, SecretVersion::None),
+            Self::WrongSignature => (WebhookCheck::WrongSignature, SecretVersion::None),
+            Self::WrongBody => (WebhookCheck::WrongBody, SecretVersion::None),
+        };
+        webhook_check(outcome, version);
+    }
+}
+
 impl Vault {
     /// Whether Twilio made this request for the provider's account. `header` is empty where there was none.
     ///
@@ -50,6 +64,17 @@ impl Vault {
     ) -> Result<WebhookVerdict, Error> {
         let stored = self.find_provider(scope, provider).await?;
         signs_webhooks(&stored)?;
+        let verdict = self.verdict_on(scope, &stored, (webhook, header))?;
+        verdict.count();
+        Ok(verdict)
+    }
+
+    fn verdict_on(
+        &self,
+        scope: &AccountScope,
+        stored: &StoredProvider,
+        (webhook, header): (&Webhook, &str),
+    ) -> Result<WebhookVerdict, Error> {
         let active = WebhookVerdict::Signed { version: stored.provider.token_version, state: None };
         if header.is_empty() {
             let trusts = planted(Defect::TrustUnsigned);
@@ -58,7 +83,7 @@ impl Vault {
         let Some(signature) = Signature::parse(header) else {
             return Ok(WebhookVerdict::WrongSignature);
         };
-        let signed = self.signed_by(scope, &stored, (webhook, &signature))?;
+        let signed = self.signed_by(scope, stored, (webhook, &signature))?;
         Ok(match signed {
             Some(_) if !webhook.has_its_body() => WebhookVerdict::WrongBody,
             Some((version, state)) => WebhookVerdict::Signed { version, state },

@@ -455,7 +455,7 @@ fn oversized() -> Vec<Case> {
 #[tokio::test]
 async fn every_bad_input_has_its_answer_and_changes_nothing() {
     let vault = TestVault::start().await;
-    let token = vault.token("acme", &[Role::AccountAdmin, Role::Verifier]).await;
+    let token = vault.token("acme", &[Role::AccountAdmin, Role::Verifier, Role::SipClient]).await;
     let acme = crate::support::Clients::new(&crate::support::channel(vault.address), &token);
     vault.make_operator(&token).await;
     vault.token("other", &[Role::AccountAdmin]).await;

@@ -47,7 +47,7 @@ impl Desk {
              --response {response}"
         ));
         let said =
-            if ran.status == 0 { "right: accounts/acme/credentials/desk-1" } else { "wrong" };
+            if ran.status == 0 { "valid: accounts/acme/credentials/desk-1" } else { "not valid" };
         assert!(ran.out.starts_with(said), "{ran:?}");
         ran.status
     }
@@ -267,7 +267,7 @@ async fn errors_say_what_to_type_next() {
     let response = "0".repeat(32);
     desk.run(&format!("{digest} {response}")).says(2, &["ROLE_MISSING", "--role verifier`"]);
     desk.token = desk.vault.token("acme", &[Role::Verifier]).await;
-    desk.run(&format!("{digest} {response}")).says(1, &["wrong"]);
+    desk.run(&format!("{digest} {response}")).says(1, &["not valid"]);
     desk.run(&format!("{digest} 00")).says(2, &["INVALID_FIELD"]);
     let mut nameless = desk.command("list");
     nameless.env_remove("CREDVAULT_ACCOUNT");

@@ -1,11 +1,12 @@
 //! SIP digests in all their forms: each algorithm and quality, and nonces of the vault's own that are good once.
 
+mod computed;
+
 use credvault::access::Role;
 use credvault::grpc::proto::sip_digest_outcome::Outcome;
 use credvault::grpc::proto::{
-    BatchVerifySipDigestRequest, ComputeSipDigestRequest, ComputeSipDigestResponse, InvalidReason,
-    IssueSipChallengeRequest, IssueSipChallengeResponse, VerifySipDigestRequest,
-    VerifySipDigestResponse,
+    BatchVerifySipDigestRequest, InvalidReason, IssueSipChallengeRequest,
+    IssueSipChallengeResponse, VerifySipDigestRequest, VerifySipDigestResponse,
 };
 use jiff::SignedDuration;
 use md5::Md5;
@@ -13,11 +14,11 @@ use sha2::{Digest as _, Sha256, Sha512_256};
 
 use crate::credentials::{create_with, update};
 use crate::support::random::Rng;
-use crate::support::{Clients, TestVault};
+use crate::support::{Clients, TestVault, outcome};
 
 const PARENT: &str = "accounts/acme";
 const REALM: &str = "sip.test";
-const PASSWORD: &str = "right-password-1";
+pub(crate) const PASSWORD: &str = "right-password-1";
 
 /// Each algorithm, and whether it is bound to a session.
 const ALGORITHMS: [&str; 6] =
@@ -25,12 +26,12 @@ const ALGORITHMS: [&str; 6] =
 
 /// A phone that holds a password. It computes apart from the service's own code.
 #[derive(Clone, Copy)]
-struct Phone<'a> {
-    username: &'a str,
-    password: &'a str,
+pub(crate) struct Phone<'a> {
+    pub(crate) username: &'a str,
+    pub(crate) password: &'a str,
 }
 
-const ALICE: Phone<'_> = Phone { username: "alice", password: PASSWORD };
+pub(crate) const ALICE: Phone<'_> = Phone { username: "alice", password: PASSWORD };
 
 fn hash(algorithm: &str, text: &[u8]) -> String {
     match algorithm.trim_end_matches("-sess") {
@@ -43,7 +44,13 @@ fn hash(algorithm: &str, text: &[u8]) -> String {
 
 impl Phone<'_> {
     /// Its answer to a challenge, as an edge hands it on that looks after nonces itself.
-    fn answers(self, nonce: &str, algorithm: &str, qop: &str, nc: u32) -> VerifySipDigestRequest {
+    pub(crate) fn answers(
+        self,
+        nonce: &str,
+        algorithm: &str,
+        qop: &str,
+        nc: u32,
+    ) -> VerifySipDigestRequest {
         let body = if qop == "auth-int" { b"v=0\r\n\xff".to_vec() } else { Vec::new() };
         let mut request = VerifySipDigestRequest {
             parent: PARENT.to_owned(),
@@ -82,8 +89,25 @@ impl Phone<'_> {
         }
     }
 
+    /// To a nonce of nobody's where that is checked, and with `-sess` to one of the vault's.
+    async fn answers_to(
+        self,
+        clients: &Clients,
+        algorithm: &str,
+        qop: &str,
+    ) -> VerifySipDigestRequest {
+        if !algorithm.ends_with("-sess") {
+            return self.answers("n0nce", algorithm, qop, 1);
+        }
+        self.registers(&challenge_for(clients, algorithm, qop).await, 1)
+    }
+
     /// The same, of the vault's own nonce.
-    fn registers(self, challenge: &IssueSipChallengeResponse, nc: u32) -> VerifySipDigestRequest {
+    pub(crate) fn registers(
+        self,
+        challenge: &IssueSipChallengeResponse,
+        nc: u32,
+    ) -> VerifySipDigestRequest {
         let IssueSipChallengeResponse { nonce, algorithm, qop, .. } = challenge;
         let answer = self.answers(nonce, algorithm, &qop[0], nc);
         VerifySipDigestRequest { check_nonce: true, ..answer }
@@ -94,8 +118,13 @@ async fn ask(clients: &Clients, request: VerifySipDigestRequest) -> VerifySipDig
     clients.uses.clone().verify_sip_digest(request).await.unwrap().into_inner()
 }
 
-async fn challenge(clients: &Clients) -> IssueSipChallengeResponse {
+pub(crate) async fn challenge(clients: &Clients) -> IssueSipChallengeResponse {
     challenge_of(clients, IssueSipChallengeRequest::default()).await
+}
+
+async fn challenge_for(clients: &Clients, algorithm: &str, qop: &str) -> IssueSipChallengeResponse {
+    let (algorithm, qop) = (algorithm.to_owned(), vec![qop.to_owned()]);
+    challenge_of(clients, IssueSipChallengeRequest { algorithm, qop, ..Default::default() }).await
 }
 
 async fn challenge_of(
@@ -111,7 +140,7 @@ async fn challenge_of(
 }
 
 /// What became of it, in a word.
-async fn check(clients: &Clients, request: VerifySipDigestRequest) -> &'static str {
+pub(crate) async fn check(clients: &Clients, request: VerifySipDigestRequest) -> &'static str {
     let answer = ask(clients, request).await;
     let VerifySipDigestResponse { valid, credential, version, version_state, rspauth, .. } =
         &answer;
@@ -119,7 +148,9 @@ async fn check(clients: &Clients, request: VerifySipDigestRequest) -> &'static s
         let nothing = (credential.as_str(), *version, *version_state, rspauth.as_str());
         assert_eq!(nothing, ("", 0, 0, ""));
     }
-    assert_eq!(answer.stale, answer.invalid_reason() == InvalidReason::NonceStale);
+    let again =
+        matches!(answer.invalid_reason(), InvalidReason::NonceStale | InvalidReason::NonceReplayed);
+    assert_eq!(answer.stale, again);
     match (answer.valid, answer.invalid_reason()) {
         (true, InvalidReason::Unspecified) => "valid",
         (false, InvalidReason::Unspecified) => "wrong",
@@ -148,13 +179,14 @@ fn kinds() -> impl Iterator<Item = (&'static str, &'static str)> {
 async fn every_algorithm_and_quality_verifies_quoted_or_not_and_is_answered() {
     let (_vault, clients, name) = with_alice().await;
     for (algorithm, qop) in kinds() {
-        let request = ALICE.answers("n0nce", algorithm, qop, 1);
+        let request = ALICE.answers_to(&clients, algorithm, qop).await;
         let answer = ask(&clients, request.clone()).await;
         assert_eq!((answer.valid, answer.credential), (true, name.clone()), "{algorithm} {qop}");
         let rspauth =
             if qop.is_empty() { String::new() } else { ALICE.response(&request, "", b"") };
         assert_eq!(answer.rspauth, rspauth, "{algorithm} {qop}");
 
+        let request = ALICE.answers_to(&clients, algorithm, qop).await;
         let quoted =
             |text: &String| if text.is_empty() { String::new() } else { format!("\"{text}\"") };
         let quotes = VerifySipDigestRequest {
@@ -171,9 +203,10 @@ async fn every_algorithm_and_quality_verifies_quoted_or_not_and_is_answered() {
         };
         assert_eq!(check(&clients, quotes).await, "valid", "{algorithm} {qop}");
         let wrong = Phone { password: "wrong-password-1", ..ALICE };
-        let wrong = wrong.answers("n0nce", algorithm, qop, 1);
+        let wrong = wrong.answers_to(&clients, algorithm, qop).await;
         assert_eq!(check(&clients, wrong).await, "wrong", "{algorithm} {qop}");
         if qop == "auth-int" {
+            let request = ALICE.answers_to(&clients, algorithm, qop).await;
             let other = VerifySipDigestRequest { body: b"v=0\r\n".to_vec(), ..request };
             assert_eq!(check(&clients, other).await, "wrong", "{algorithm}: another body");
         }
@@ -184,10 +217,13 @@ async fn every_algorithm_and_quality_verifies_quoted_or_not_and_is_answered() {
 async fn ten_thousand_wrong_responses_are_refused() {
     let (_vault, clients, _) = with_alice().await;
     let mut rng = Rng::new(26);
+    let mut right = Vec::new();
+    for (algorithm, qop) in kinds() {
+        right.push(ALICE.answers_to(&clients, algorithm, qop).await);
+    }
     let requests: Vec<_> = (0..10_000)
         .map(|number| {
-            let (algorithm, qop) = kinds().nth(number % kinds().count()).unwrap();
-            let mut request = ALICE.answers("n0nce", algorithm, qop, 1);
+            let mut request = right[number % right.len()].clone();
             let digits = request.response.len();
             // Of the right one a digit, or nothing.
             if number % 2 == 0 {
@@ -210,7 +246,32 @@ async fn ten_thousand_wrong_responses_are_refused() {
         });
     }
     tasks.join_all().await;
-    assert_eq!(check(&clients, ALICE.answers("n0nce", "MD5", "auth", 1)).await, "valid");
+    for request in right {
+        assert_eq!(check(&clients, request).await, "valid");
+    }
+}
+
+/// One overheard response is the session key of a `-sess` with a cnonce of one's own choice.
+#[tokio::test]
+async fn nobody_makes_a_session_of_what_he_overheard() {
+    let (_vault, clients, _) = with_alice().await;
+    let seen = challenge(&clients).await;
+    let overheard = ALICE.registers(&seen, 1);
+    let ha2 = |method: &str| hash("MD5", format!("{method}:{}", overheard.uri).as_bytes());
+    let mut forged = VerifySipDigestRequest {
+        method: "INVITE".to_owned(),
+        algorithm: "MD5-sess".to_owned(),
+        nc: "00000002".to_owned(),
+        cnonce: format!("00000001:{}:auth:{}", overheard.cnonce, ha2("REGISTER")),
+        ..overheard.clone()
+    };
+    let VerifySipDigestRequest { nonce, nc, cnonce, .. } = &forged;
+    let text = format!("{}:{nonce}:{nc}:{cnonce}:auth:{}", overheard.response, ha2("INVITE"));
+    forged.response = hash("MD5", text.as_bytes());
+    assert_eq!(check(&clients, forged.clone()).await, "foreign");
+    forged.check_nonce = false;
+    let refused = clients.uses.clone().verify_sip_digest(forged).await;
+    assert_eq!(outcome(&refused), "InvalidArgument INVALID_FIELD algorithm");
 }
 
 #[tokio::test]
@@ -379,6 +440,40 @@ async fn a_nonce_of_elsewhere_is_foreign_and_nothing_is_compared() {
     assert_eq!(check(&clients, good).await, "valid");
 }
 
+/// Over UDP anybody can send in the name of another address, but he does not see what that one is asked.
+#[tokio::test]
+async fn a_nonce_that_was_made_for_an_address_is_good_from_there_and_saves_it_from_others() {
+    let (_vault, clients, _) = with_alice().await;
+    let bound = |source: &str| IssueSipChallengeRequest {
+        source: source.to_owned(),
+        ..IssueSipChallengeRequest::default()
+    };
+    let made = challenge_of(&clients, bound("2001:db8::1")).await;
+    let from = |nc, source: &str| VerifySipDigestRequest {
+        source: source.to_owned(),
+        ..ALICE.registers(&made, nc)
+    };
+    for (nc, source, expected) in [
+        (1, "2001:db8::1", "valid"),
+        (2, "[2001:db8::ffff]:5060", "valid"),
+        (3, "2001:db8:0:1::1", "foreign"),
+        (3, "192.0.2.1", "foreign"),
+        (3, "", "foreign"),
+    ] {
+        assert_eq!(check(&clients, from(nc, source)).await, expected, "{source}");
+    }
+    let mallory = challenge_of(&clients, bound("192.0.2.66")).await;
+    let wrong = Phone { password: "wrong-password-1", ..ALICE };
+    for _ in 0..20 {
+        let forged = VerifySipDigestRequest {
+            source: "2001:db8::1".to_owned(),
+            ..wrong.registers(&mallory, 1)
+        };
+        assert_eq!(check(&clients, forged).await, "foreign");
+    }
+    assert_eq!(check(&clients, from(3, "2001:db8::1")).await, "valid");
+}
+
 #[tokio::test]
 async fn only_what_was_compared_and_wrong_takes_from_the_bucket_of_a_source() {
     let (vault, clients, _) = with_alice().await;
@@ -399,99 +494,7 @@ async fn only_what_was_compared_and_wrong_takes_from_the_bucket_of_a_source() {
         assert_eq!(check(&clients, from(eve.registers(&made, 1))).await, "wrong");
     }
     let refused = clients.uses.clone().verify_sip_digest(from(ALICE.registers(&made, 1))).await;
-    assert_eq!(crate::support::outcome(&refused), "ResourceExhausted RATE_LIMITED retry 6s");
-}
-
-fn compute(name: &str) -> ComputeSipDigestRequest {
-    ComputeSipDigestRequest {
-        name: name.to_owned(),
-        method: "REGISTER".to_owned(),
-        uri: format!("sip:{REALM}"),
-        realm: REALM.to_owned(),
-        nonce: "n0nce".to_owned(),
-        ..ComputeSipDigestRequest::default()
-    }
-}
-
-/// What an edge makes of an answer.
-fn presented(answer: &ComputeSipDigestResponse, body: &[u8]) -> VerifySipDigestRequest {
-    let answer = answer.clone();
-    VerifySipDigestRequest {
-        parent: PARENT.to_owned(),
-        username: answer.username,
-        realm: answer.realm,
-        method: "REGISTER".to_owned(),
-        uri: answer.uri,
-        nonce: answer.nonce,
-        nc: answer.nc,
-        cnonce: answer.cnonce,
-        body: if answer.qop == "auth-int" { body.to_vec() } else { Vec::new() },
-        qop: answer.qop,
-        algorithm: answer.algorithm,
-        response: answer.response,
-        ..VerifySipDigestRequest::default()
-    }
-}
-
-#[tokio::test]
-async fn what_the_vault_computes_it_accepts_and_so_does_another() {
-    let (_vault, clients, name) = with_alice().await;
-    let body = b"v=0\r\n\xff";
-    for (algorithm, qop) in kinds() {
-        let request = ComputeSipDigestRequest {
-            algorithm: algorithm.to_lowercase(),
-            qop: if qop.is_empty() { String::new() } else { format!("\"token, {qop}\"") },
-            opaque: "\"5ccc\"".to_owned(),
-            nonce_count: 31,
-            body: body.to_vec(),
-            ..compute(&name)
-        };
-        let answer = clients.uses.clone().compute_sip_digest(request).await.unwrap().into_inner();
-        let request = presented(&answer, body);
-        assert_eq!(
-            answer.response,
-            ALICE.response(&request, "REGISTER", body),
-            "{algorithm} {qop}"
-        );
-        assert_eq!(check(&clients, request).await, "valid", "{algorithm} {qop}");
-        let ComputeSipDigestResponse { nc, cnonce, response, .. } = &answer;
-        let mut header = format!(
-            "Digest username=\"alice\", realm=\"sip.test\", nonce=\"n0nce\", uri=\"sip:sip.test\", \
-             response=\"{response}\", algorithm={algorithm}"
-        );
-        if !qop.is_empty() {
-            assert_eq!((nc.as_str(), cnonce.len()), ("0000001f", 32));
-            header.extend([", cnonce=\"", cnonce, "\", qop=", qop, ", nc=", nc]);
-        }
-        assert_eq!((answer.version, answer.qop.as_str()), (1, qop));
-        assert_eq!(answer.authorization, header + ", opaque=\"5ccc\"");
-    }
-    let both = ComputeSipDigestRequest { qop: "auth-int,auth".to_owned(), ..compute(&name) };
-    let ask =
-        async || clients.uses.clone().compute_sip_digest(both.clone()).await.unwrap().into_inner();
-    let (one, other) = (ask().await, ask().await);
-    assert_eq!((one.qop.as_str(), one.nc.as_str()), ("auth", "00000001"));
-    assert_ne!((one.cnonce, one.response), (other.cnonce, other.response));
-}
-
-#[tokio::test]
-async fn a_challenge_of_the_vaults_is_answered_by_the_vault_with_the_active_password() {
-    let (_vault, clients, name) = with_alice().await;
-    let request = crate::credentials::rotate(&name);
-    clients.rotate(request).await.unwrap();
-    let made = challenge(&clients).await;
-    let request =
-        ComputeSipDigestRequest { nonce: made.nonce, qop: made.qop.join(","), ..compute(&name) };
-    let answer =
-        clients.uses.clone().compute_sip_digest(request.clone()).await.unwrap().into_inner();
-    assert_eq!(answer.version, 2);
-    let presented = VerifySipDigestRequest { check_nonce: true, ..presented(&answer, b"") };
-    assert_eq!(check(&clients, presented.clone()).await, "valid");
-    assert_eq!(check(&clients, presented).await, "replayed");
-    let off = credvault::grpc::proto::Credential { enabled: Some(false), ..Default::default() };
-    clients.update(update(&name, off, &["enabled"])).await.unwrap();
-    let refused = clients.uses.clone().compute_sip_digest(request).await;
-    assert_eq!(crate::support::outcome(&refused), "FailedPrecondition INVALID_STATE");
+    assert_eq!(outcome(&refused), "ResourceExhausted RATE_LIMITED retry 6s");
 }
 
 #[tokio::test]
@@ -555,8 +558,8 @@ async fn a_batch_may_have_half_a_mebibyte_and_other_calls_no_more_than_before() 
         1
     );
     let refused = uses.batch_verify_sip_digest(of(fits + 1)).await;
-    assert_eq!(crate::support::outcome(&refused), "ResourceExhausted MESSAGE_TOO_LARGE");
+    assert_eq!(outcome(&refused), "ResourceExhausted MESSAGE_TOO_LARGE");
     let refused = uses.verify_sip_digest(of(64 * 1024).requests.remove(0)).await;
-    assert_eq!(crate::support::outcome(&refused), "ResourceExhausted MESSAGE_TOO_LARGE");
+    assert_eq!(outcome(&refused), "ResourceExhausted MESSAGE_TOO_LARGE");
     drop(vault);
 }

@@ -3,6 +3,7 @@
 mod exposition;
 pub(crate) mod http;
 mod measured;
+mod uses;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -258,7 +258,7 @@ impl TestVault {
 
     /// Clients of an admin of `accounts/acme` who may also use its secrets.
     pub(crate) async fn acme(&self) -> Clients {
-        self.clients("acme", &[Role::AccountAdmin, Role::Verifier]).await
+        self.clients("acme", &[Role::AccountAdmin, Role::Verifier, Role::SipClient]).await
     }
 
     pub(crate) fn database(&self) -> PathBuf {

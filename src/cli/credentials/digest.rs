@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use crate::cli::client::{NO_ACCOUNT, Options, Output};
 use crate::cli::terminal::harmless;
 use crate::cli::{render, say};
+use crate::grpc::client::size;
 use crate::grpc::json;
 use crate::grpc::proto::sip_digest_outcome::Outcome;
 use crate::grpc::proto::{
@@ -20,7 +21,7 @@ use crate::grpc::proto::{
 /// Check the digest response of a SIP phone against the stored password, which stays inside
 ///
 /// The values are those of the phone's Authorization header (RFC 3261 §22, RFC 7616). Exit status: 0 if the response is
-/// right; 1 if it is not; 2 if the vault could not be asked.
+/// valid; 1 if it is not; 2 if the vault could not be asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -49,7 +50,7 @@ pub(super) struct VerifyArgs {
     /// What the phone computed: 32 hexadecimal digits, or 64 with SHA-256 and SHA-512-256
     #[arg(long)]
     response: String,
-    /// MD5, SHA-256 or SHA-512-256, or one of them with -sess [default: MD5]
+    /// MD5, SHA-256 or SHA-512-256; with --check-nonce also one of them with -sess [default: MD5]
     #[arg(long, default_value = "", hide_default_value = true)]
     algorithm: String,
     /// The quality of protection: auth, auth-int, or nothing where the header has none
@@ -117,9 +118,12 @@ pub(super) struct ChallengeArgs {
     /// A quality of protection to offer, auth or auth-int; repeat it for both [default: auth]
     #[arg(long)]
     qop: Vec<String>,
-    /// Say that the nonce was too old that the phone used
+    /// Say that the nonce was too old that the phone used, or its count used before
     #[arg(long)]
     stale: bool,
+    /// The phone's address: the challenge can then be answered from there only
+    #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
+    source: String,
     #[command(flatten)]
     options: Options,
 }
@@ -133,6 +137,7 @@ pub(super) async fn challenge(args: ChallengeArgs) -> anyhow::Result<()> {
         algorithm: args.algorithm,
         qop: args.qop,
         stale: args.stale,
+        source: args.source,
     };
     let answer = connection.ask(request, NO_ACCOUNT).await?;
     if output == Output::Json {
@@ -144,13 +149,19 @@ pub(super) async fn challenge(args: ChallengeArgs) -> anyhow::Result<()> {
 /// The verdict in words.
 fn told(answer: &VerifySipDigestResponse) -> String {
     if answer.valid {
-        return format!("right: {}, version {}", harmless(&answer.credential), answer.version);
+        return format!("valid: {}, version {}", harmless(&answer.credential), answer.version);
     }
     let reason = match answer.invalid_reason() {
-        InvalidReason::Unspecified => "wrong",
-        InvalidReason::NonceForeign => "not answered: the vault did not make this nonce",
-        InvalidReason::NonceStale => "right, but the nonce is stale: challenge again",
-        InvalidReason::NonceReplayed => "right, but replayed: this nonce count was used before",
+        InvalidReason::Unspecified => "not valid",
+        InvalidReason::NonceForeign => {
+            "not checked: the vault did not make this nonce, or not for this: challenge again"
+        }
+        InvalidReason::NonceStale => {
+            "not valid, since the nonce is stale, though the response is right: challenge again"
+        }
+        InvalidReason::NonceReplayed => {
+            "not valid, since this nonce count was used before: challenge again"
+        }
     };
     reason.to_owned()
 }
@@ -158,7 +169,7 @@ fn told(answer: &VerifySipDigestResponse) -> String {
 /// Check many digest responses, as verify-digest does with one
 ///
 /// Each line of the file is one request as JSON, with the names of the contract and without its parent. Prints a line for
-/// each, in their order. Exit status: 0 if all are right; 1 if one is not; 2 if the vault could not be asked.
+/// each, in their order. Exit status: 0 if all are valid; 1 if one is not; 2 if the vault could not be asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -179,11 +190,19 @@ pub(super) async fn verify_all(args: BatchArgs) -> anyhow::Result<ExitCode> {
     let requests = lines
         .map(|(number, line)| json::parse(line).with_context(|| format!("line {}", number + 1)))
         .collect::<anyhow::Result<Vec<VerifySipDigestRequest>>>()?;
+    // That nothing was wrong would be said of a file that was never written, too.
+    anyhow::ensure!(!requests.is_empty(), "there is no request in the file: write one to a line");
     let mut all_right = true;
-    for requests in requests.chunks(256) {
-        let request =
-            BatchVerifySipDigestRequest { parent: parent.clone(), requests: requests.to_vec() };
-        for outcome in connection.ask(request, NO_ACCOUNT).await?.outcomes {
+    for requests in batches(requests) {
+        let asked = requests.len();
+        let request = BatchVerifySipDigestRequest { parent: parent.clone(), requests };
+        let outcomes = connection.ask(request, NO_ACCOUNT).await?.outcomes;
+        anyhow::ensure!(
+            outcomes.len() == asked,
+            "the vault answered {} of {asked} checks: is it another version than this client?",
+            outcomes.len()
+        );
+        for outcome in outcomes {
             let (right, words) = match &outcome.outcome {
                 Some(Outcome::Response(answer)) => (answer.valid, told(answer)),
                 Some(Outcome::Error(error)) => {
@@ -200,6 +219,25 @@ pub(super) async fn verify_all(args: BatchArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if all_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// As many to a batch as a call takes, by number and by size.
+fn batches(requests: Vec<VerifySipDigestRequest>) -> Vec<Vec<VerifySipDigestRequest>> {
+    const MOST: usize = 256;
+    // Of 512 KiB, with room for the frames of each and the parent.
+    const BYTES: usize = 500 * 1024;
+    let (mut batches, mut room) = (Vec::<Vec<_>>::new(), 0);
+    for request in requests {
+        let size = size(&request) + 8;
+        if let Some(batch) = batches.last_mut().filter(|it| it.len() < MOST && size <= room) {
+            batch.push(request);
+        } else {
+            batches.push(vec![request]);
+            room = BYTES;
+        }
+        room = room.saturating_sub(size);
+    }
+    batches
 }
 
 /// Answer the challenge of a SIP server in the name of a credential, whose password stays inside
@@ -276,4 +314,20 @@ fn body(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
         return Ok(body);
     }
     fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_has_no_more_than_a_call_takes() {
+        let of =
+            |bytes: usize| VerifySipDigestRequest { body: vec![0; bytes], ..Default::default() };
+        let sizes = |requests: Vec<_>| batches(requests).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(Vec::new()), Vec::<usize>::new());
+        assert_eq!(sizes(vec![of(0); 600]), [256, 256, 88]);
+        assert_eq!(sizes(vec![of(200 * 1024); 5]), [2, 2, 1]);
+        assert_eq!(sizes(vec![of(600 * 1024), of(1), of(600 * 1024)]), [1, 1, 1]);
+    }
 }

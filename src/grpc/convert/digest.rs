@@ -24,8 +24,11 @@ pub(in crate::grpc) fn presented(
 ) -> Result<Presented, Error> {
     let algorithm = value("algorithm", &request.algorithm, Algorithm::parse)?;
     let qop = value("qop", &request.qop, Qop::parse)?;
-    if qop.is_none() && algorithm.is_session() {
-        return Err(Error::field("qop", Invalid("is required with -sess")));
+    if algorithm.is_session() && !request.check_nonce {
+        // The response to one algorithm is the HA1 of the other, with a cnonce that anybody can choose (docs/adr/0039).
+        let problem =
+            "is checked with check_nonce only: offer another one, or have the vault make the nonce";
+        return Err(Error::field("algorithm", Invalid(problem)));
     }
     if qop.is_none() && request.check_nonce {
         return Err(Error::field("qop", Invalid("is required with check_nonce")));
@@ -48,20 +51,18 @@ pub(in crate::grpc) fn presented(
             body: (qop == Qop::AuthInt).then(|| BodyHash::of(&request.body, algorithm)),
         }),
     };
+    let nonce = nonce(&request.nonce, qop)?;
     let digest = Digest {
         username: value("username", &request.username, Username::parse)?,
         realm: value("realm", &request.realm, Realm::parse)?,
         method: field("method", &request.method, Method::parse)?,
         uri: value("uri", &request.uri, Uri::parse)?,
-        nonce: value("nonce", &request.nonce, Nonce::parse)?,
+        nonce,
         auth,
         algorithm,
     };
     let response = value("response", &request.response, |text| Response::parse(text, algorithm))?;
-    let source = match request.source.as_str() {
-        "" => None,
-        source => Some(field("source", source, Source::parse)?),
-    };
+    let source = source(&request.source)?;
     let nonce_owner = if request.check_nonce { NonceOwner::Vault } else { NonceOwner::Caller };
     Ok(Presented { digest, response, source, nonce_owner })
 }
@@ -75,7 +76,7 @@ pub(in crate::grpc) fn verdict(verdict: Verdict) -> proto::VerifySipDigestRespon
                 credential: matched.credential.to_string(),
                 version: count(matched.version),
                 version_state: credential::version_state(matched.state).into(),
-                rspauth: matched.rspauth.unwrap_or_default(),
+                rspauth: matched.rspauth.map(Response::into_digits).unwrap_or_default(),
                 ..Default::default()
             };
         }
@@ -86,7 +87,7 @@ pub(in crate::grpc) fn verdict(verdict: Verdict) -> proto::VerifySipDigestRespon
     };
     proto::VerifySipDigestResponse {
         invalid_reason: reason.into(),
-        stale: reason == InvalidReason::NonceStale,
+        stale: matches!(reason, InvalidReason::NonceStale | InvalidReason::NonceReplayed),
         ..Default::default()
     }
 }
@@ -111,7 +112,11 @@ pub(in crate::grpc) fn new_challenge(
     if qop.is_empty() {
         qop.push(Qop::Auth);
     }
-    Ok(NewChallenge { realm, algorithm, qop })
+    Ok(NewChallenge { realm, algorithm, qop, source: source(&request.source)? })
+}
+
+fn source(text: &str) -> Result<Option<Source>, Error> {
+    if text.is_empty() { Ok(None) } else { field("source", text, Source::parse).map(Some) }
 }
 
 /// A challenge, also as the value of its header: quotes are where RFC 7616 §3.3 has them.
@@ -191,7 +196,7 @@ pub(in crate::grpc) fn new_answer(
     }
     let new = NewAnswer {
         realm: value("realm", &request.realm, Realm::parse)?,
-        nonce: value("nonce", &request.nonce, Nonce::parse)?,
+        nonce: nonce(&request.nonce, qop)?,
         algorithm,
         qop,
         nonce_count: NonceCount::of(request.nonce_count.max(1)),
@@ -235,7 +240,7 @@ pub(in crate::grpc) fn computed(
         algorithm: digest.algorithm.as_str().to_owned(),
         opaque: opaque.map(|opaque| opaque.as_str().to_owned()).unwrap_or_default(),
         version: count(version),
-        response,
+        response: response.into_digits(),
         ..Default::default()
     };
     if let Some(auth) = &digest.auth {
@@ -260,6 +265,15 @@ fn authorization(answer: &proto::ComputeSipDigestResponse) -> String {
         header.extend([r#", opaque=""#, opaque, "\""]);
     }
     header
+}
+
+/// A nonce that is not also the begin of a response with qop.
+fn nonce(text: &str, qop: Option<Qop>) -> Result<Nonce, Error> {
+    let nonce = value("nonce", text, Nonce::parse)?;
+    if qop.is_none() && nonce.reads_as_qop() {
+        return Err(Error::field("nonce", Invalid("must not end in a qop value")));
+    }
+    Ok(nonce)
 }
 
 /// Parses a value of a header, which may still have its quotes.

@@ -7,6 +7,7 @@ use crate::crypto::{Kek, Keyring};
 
 const ACCOUNT: Uid = Uid::from_bytes([1; 16]);
 const REALM: &str = "sip.test";
+const HERE: Place<'_> = Place { account: ACCOUNT, realm: REALM, network: None };
 const KIND: (Algorithm, Qop) = (Algorithm::MD5, Qop::Auth);
 
 fn sealer() -> Sealer {
@@ -30,17 +31,19 @@ fn offer() -> Offer {
 
 /// A nonce of this time.
 fn made(nonces: &SipNonces, sealer: &Sealer, now: Timestamp) -> OwnNonce {
-    let text = nonces.make(sealer, (ACCOUNT, REALM), offer(), now).unwrap();
-    SipNonces::read(&text, sealer, (ACCOUNT, REALM), KIND).unwrap()
+    let text = nonces.make(sealer, HERE, offer(), now).unwrap();
+    SipNonces::read(&text, sealer, HERE, KIND).unwrap()
 }
 
 #[test]
 fn a_nonce_is_read_in_its_place_and_for_its_kind_alone() {
     let (nonces, sealer) = (nonces(), sealer());
     let both = Offer::new(Algorithm::MD5, &[Qop::AuthInt, Qop::Auth]);
-    let text = nonces.make(&sealer, (ACCOUNT, REALM), both, now()).unwrap();
+    let text = nonces.make(&sealer, HERE, both, now()).unwrap();
     assert_eq!(text.len(), 56);
-    let read = |account, realm, kind| SipNonces::read(&text, &sealer, (account, realm), kind);
+    let read = |account, realm, kind| {
+        SipNonces::read(&text, &sealer, Place { account, realm, network: None }, kind)
+    };
     assert!(read(ACCOUNT, REALM, KIND).is_some());
     assert!(read(ACCOUNT, REALM, (Algorithm::MD5, Qop::AuthInt)).is_some());
     assert!(read(Uid::from_bytes([2; 16]), REALM, KIND).is_none());
@@ -49,31 +52,49 @@ fn a_nonce_is_read_in_its_place_and_for_its_kind_alone() {
         let found = read(ACCOUNT, REALM, (algorithm, Qop::Auth));
         assert_eq!(found.is_some(), name == "MD5", "{name}");
     }
-    let text = nonces.make(&sealer, (ACCOUNT, REALM), offer(), now()).unwrap();
+    let text = nonces.make(&sealer, HERE, offer(), now()).unwrap();
     let kind = (Algorithm::MD5, Qop::AuthInt);
-    assert!(SipNonces::read(&text, &sealer, (ACCOUNT, REALM), kind).is_none());
-    assert!(SipNonces::read(&text, &self::sealer(), (ACCOUNT, REALM), KIND).is_none());
+    assert!(SipNonces::read(&text, &sealer, HERE, kind).is_none());
+    assert!(SipNonces::read(&text, &self::sealer(), HERE, KIND).is_none());
+}
+
+#[test]
+fn a_nonce_that_was_made_for_a_network_is_read_from_there_alone() {
+    let (nonces, sealer) = (nonces(), sealer());
+    let from = |network| Place { network, ..HERE };
+    for made_for in [None, Some("192.0.2.1"), Some("2001:db8::")] {
+        let text = nonces.make(&sealer, from(made_for), offer(), now()).unwrap();
+        assert_eq!(text.len(), 56);
+        for network in [None, Some("192.0.2.1"), Some("192.0.2.10"), Some("2001:db8::")] {
+            let found = SipNonces::read(&text, &sealer, from(network), KIND).is_some();
+            let good = made_for.is_none() || made_for == network;
+            assert_eq!(found, good, "{made_for:?} {network:?}");
+        }
+    }
 }
 
 #[test]
 fn no_nonce_is_read_of_which_a_bit_was_changed_or_a_character_is_missing() {
     let (nonces, sealer) = (nonces(), sealer());
-    let text = nonces.make(&sealer, (ACCOUNT, REALM), offer(), now()).unwrap();
+    let there = Place { network: Some("192.0.2.1"), ..HERE };
+    let text = nonces.make(&sealer, there, offer(), now()).unwrap();
     let bytes = URL_SAFE_NO_PAD.decode(&text).unwrap();
     for bit in 0..bytes.len() * 8 {
         let mut forged = bytes.clone();
         forged[bit / 8] ^= 1 << (bit % 8);
         let forged = URL_SAFE_NO_PAD.encode(forged);
-        assert!(SipNonces::read(&forged, &sealer, (ACCOUNT, REALM), KIND).is_none(), "bit {bit}");
+        for place in [HERE, there] {
+            assert!(SipNonces::read(&forged, &sealer, place, KIND).is_none(), "bit {bit}");
+        }
     }
     for length in 0..text.len() {
         let cut = &text[..length];
-        assert!(SipNonces::read(cut, &sealer, (ACCOUNT, REALM), KIND).is_none(), "{cut}");
+        assert!(SipNonces::read(cut, &sealer, HERE, KIND).is_none(), "{cut}");
     }
     for longer in
         [format!("{text}="), format!("{text}A"), format!(" {text}"), format!("{text}AAAA")]
     {
-        assert!(SipNonces::read(&longer, &sealer, (ACCOUNT, REALM), KIND).is_none(), "{longer}");
+        assert!(SipNonces::read(&longer, &sealer, HERE, KIND).is_none(), "{longer}");
     }
 }
 
@@ -114,7 +135,7 @@ fn a_nonce_of_another_process_is_stale() {
     assert_eq!(after.take(before, 1, now()), Use::Stale);
     let without = SipNonces::new(None);
     assert_eq!(without.take(before, 1, now()), Use::Stale);
-    assert_eq!(without.make(&sealer, (ACCOUNT, REALM), offer(), now()), None);
+    assert_eq!(without.make(&sealer, HERE, offer(), now()), None);
 }
 
 #[test]

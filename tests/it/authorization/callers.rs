@@ -187,11 +187,12 @@ fn summed(body: &str) -> String {
     format!("{body}_{}", &sum[..8])
 }
 
-const EVERYTHING: [Role; 6] = [
+const EVERYTHING: [Role; 7] = [
     Role::Reader,
     Role::Rotator,
     Role::TokenWriter,
     Role::Verifier,
+    Role::SipClient,
     Role::Auditor,
     Role::AccountAdmin,
 ];

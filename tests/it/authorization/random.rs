@@ -17,8 +17,16 @@ const SEED: u64 = 0x0a11_0c8e;
 /// The last is disabled, and what comes after it does not exist.
 const ACCOUNTS: [&str; 4] = ["acme", "other", "third", "quiet"];
 
-const ROLES: [&str; 7] =
-    ["reader", "rotator", "token-writer", "verifier", "auditor", "account-admin", "operator"];
+const ROLES: [&str; 8] = [
+    "reader",
+    "rotator",
+    "token-writer",
+    "verifier",
+    "sip-client",
+    "auditor",
+    "account-admin",
+    "operator",
+];
 
 /// What the product decides on an action, aimed at an account or the vault.
 fn decided<A: Action>(caller: &Caller, rpc: &Rpc, aim: Aim<'_>) -> Verdict {

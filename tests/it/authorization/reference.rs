@@ -105,7 +105,8 @@ fn allows(role: &str, rpc: &Rpc) -> bool {
             allows("reader", rpc)
                 || ["UpdateToken", "RotateToken", "VerifyProvider"].contains(&method)
         }
-        "verifier" => rpc.service == "UseService",
+        "verifier" => rpc.service == "UseService" && method != "ComputeSipDigest",
+        "sip-client" => method == "ComputeSipDigest",
         "auditor" => rpc.service == "AuditService",
         "account-admin" => rpc.service != "UseService",
         // In an account it is no role at all.

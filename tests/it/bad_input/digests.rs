@@ -51,6 +51,9 @@ fn others() -> Vec<Case> {
             ..compute()
         }),
         each("nonce", &words, "nonce", |nonce| ComputeSipDigestRequest { nonce, ..compute() }),
+        each("a nonce with qop", &["n:00000001:c:auth"], "nonce", |nonce| {
+            ComputeSipDigestRequest { nonce, ..compute() }
+        }),
         each("algorithm", &["SHA"], "algorithm", |algorithm| ComputeSipDigestRequest {
             algorithm,
             ..compute()
@@ -111,8 +114,14 @@ pub(super) fn cases() -> Vec<Case> {
         each("algorithm", &["SHA", "SHA-512", "x", "\"MD5"], "algorithm", |algorithm| {
             VerifySipDigestRequest { algorithm, ..new() }
         }),
+        each("-sess unchecked", &["MD5-sess", "SHA-256-sess"], "algorithm", |algorithm| {
+            VerifySipDigestRequest { algorithm, ..with_qop() }
+        }),
         each("-sess without qop", &["MD5-sess", "SHA-256-sess"], "qop", |algorithm| {
-            VerifySipDigestRequest { algorithm, ..new() }
+            VerifySipDigestRequest { algorithm, check_nonce: true, ..new() }
+        }),
+        each("a nonce with qop", &["n:00000001:c:auth", ":auth-int"], "nonce", |nonce| {
+            VerifySipDigestRequest { nonce, ..new() }
         }),
         each("a body without auth-int", &["", "auth"], "body", |qop| VerifySipDigestRequest {
             qop,
@@ -144,6 +153,10 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         each("source", &[" ", "192.0.2.1 5060", "é", "a\n", &"x".repeat(65)], "source", |source| {
             VerifySipDigestRequest { source, ..new() }
+        }),
+        each("source", &[" ", &"x".repeat(65)], "source", |source| IssueSipChallengeRequest {
+            source,
+            ..challenge()
         }),
         others(),
     ]

@@ -100,13 +100,17 @@ impl Workload {
         self.bad("RotateToken, refused", Code::FailedPrecondition, result)
     }
 
-    /// A webhook that the token signed, and one that it did not.
+    /// A webhook that the token signed, and one that it did not. What people say and type is in it.
     async fn webhooks(&mut self, name: &str, token: &str) -> Result<(), String> {
-        let url = "https://example.com/voice";
-        for signature in [crate::webhooks::sign(token, url, &[]), String::new(), "x".to_owned()] {
+        let url = format!("https://example.com/voice?key={}", self.password("a key in a URL"));
+        let typed = self.password("what somebody typed");
+        let fields = [("Digits", typed.as_str())];
+        let good = crate::webhooks::sign(token, &url, &fields);
+        for signature in [good, String::new(), "x".to_owned()] {
             let valid = signature.len() > 1;
-            let (name, url) = (name.to_owned(), url.to_owned());
-            let request = VerifyTwilioWebhookRequest { name, url, content: None, signature };
+            let (name, url) = (name.to_owned(), url.clone());
+            let content = Some(crate::webhooks::form(&fields));
+            let request = VerifyTwilioWebhookRequest { name, url, content, signature };
             let result = self.clients.uses.verify_twilio_webhook(request).await;
             let answer = self.good("VerifyTwilioWebhook", result)?;
             if answer.valid != valid {
