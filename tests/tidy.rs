@@ -109,8 +109,8 @@ const MAX_LINES: &[(&str, usize)] = &[("src", 500), ("tests", 600)];
 
 /// What may lie at the top of the repository. The last line is what git ignores.
 const TOP_LEVEL: &str = ".ci .git .gitignore CHANGELOG.md CONTRIBUTING.md Cargo.lock Cargo.toml \
-     LICENSE README.md SECURITY.md benches build.rs clippy.toml deny.toml deploy docs examples fuzz \
-     proto rustfmt.toml src tests \
+     LICENSE README.md SECURITY.md benches build.rs clients clippy.toml deny.toml deploy docs examples \
+     fuzz proto rustfmt.toml src tests \
      target credvault-data credvault.key *.token";
 
 /// Directories without any source of ours.
