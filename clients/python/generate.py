@@ -1,4 +1,4 @@
-"""Makes `src/credvault/v1/` of `proto/credvault/v1/`, or with `--check` says whether what is there is what it would make.
+"""Makes `src/credvault/v1/` of `proto/credvault/v1/`, or with `--check` says whether what is there is as it would be.
 
 Wants the versions of `requirements-generate.txt`: others write other files.
 """

@@ -1,0 +1,119 @@
+"""Where a vault is, and who calls it: everything that is decided before the first call."""
+
+import ipaddress
+import os
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import grpc
+
+from credvault._secret import Secret
+
+_FORMS = "the address must be https://HOST:PORT, unix:PATH, or on this machine HOST:PORT"
+_NOT_HERE = "the address is on another machine, and a token goes over no network unencrypted: write https://HOST:PORT"
+
+Option = tuple[str, str | int]
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+class Target:
+    """Where gRPC connects to, over TLS or within this machine."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.is_tls = address.startswith("https://")
+        self.options: list[Option] = [
+            ("grpc.primary_user_agent", f"credvault-python/{version('credvault')}"),
+            # A vault that restarts is back within seconds.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+        ]
+        if self.is_tls:
+            self.name = _host_and_port(address.removeprefix("https://"))[0]
+            return
+        # Else a proxy of the environment would get the token, in plaintext.
+        self.options.append(("grpc.enable_http_proxy", 0))
+        if address.startswith("unix:"):
+            if not address.removeprefix("unix:"):
+                raise ValueError(_FORMS)
+            self.name = address
+            return
+        here, host = _host_and_port(address.removeprefix("http://"))
+        if host == "localhost":
+            # Not left to DNS, which could lead it elsewhere.
+            here = here.replace("localhost", "127.0.0.1")
+        elif not _is_loopback(host):
+            raise ValueError(_NOT_HERE)
+        self.name = here
+
+
+class Token:
+    """The token of the caller: one that is given, or one in a file, which is read again when the file changes."""
+
+    def __init__(self, token: str | Secret | None, file: str | os.PathLike[str] | None) -> None:
+        if token is not None and file is not None:
+            raise ValueError("give the token or the file that holds it, not both")
+        self._file = None if file is None else Path(file)
+        self._stamp: tuple[int, int, int] | None = None
+        self._bearer: Metadata = ()
+        if token is not None:
+            self._bearer = _bearer(token.reveal() if isinstance(token, Secret) else token)
+        self.metadata()  # A file that is not there is told now.
+
+    def metadata(self) -> Metadata:
+        """What goes with a call. Raises OSError if the file cannot be read, and ValueError if it holds no token."""
+        if self._file is None:
+            return self._bearer
+        status = self._file.stat()
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if stamp != self._stamp:
+            self._bearer = _bearer(self._file.read_text(encoding="utf-8", errors="replace").strip())
+            self._stamp = stamp
+        return self._bearer
+
+
+def credentials(
+    target: Target,
+    ca_file: str | os.PathLike[str] | None,
+    client_cert_file: str | os.PathLike[str] | None,
+    client_key_file: str | os.PathLike[str] | None,
+) -> grpc.ChannelCredentials | None:
+    """Those of TLS, from PEM files; None within this machine."""
+    if (client_cert_file is None) != (client_key_file is None):
+        raise ValueError("a client certificate needs its key, and the key its certificate")
+    ca, certificate, key = (
+        None if file is None else Path(file).read_bytes() for file in (ca_file, client_cert_file, client_key_file)
+    )
+    if not target.is_tls:
+        if ca is not None or certificate is not None:
+            raise ValueError("certificate files need TLS: write the address as https://HOST:PORT")
+        return None
+    return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+def _host_and_port(rest: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(f"//{rest}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(_FORMS) from None
+    if not host or not port or parts.netloc != rest or "@" in rest or not rest.endswith(f":{port}"):
+        raise ValueError(_FORMS)
+    return rest, host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False  # A name, which could lead anywhere.
+    # An IPv4 address in an IPv6 one counts as neither.
+    return address.is_loopback and getattr(address, "ipv4_mapped", None) is None
+
+
+def _bearer(token: str) -> Metadata:
+    if not token or not all("!" <= character <= "~" for character in token):
+        raise ValueError("the token must be one line, as `credvault tokens create` prints it")
+    return (("authorization", f"Bearer {token}"),)
