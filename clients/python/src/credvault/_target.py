@@ -38,6 +38,8 @@ class Target:
         if address.startswith("unix:"):
             if not address.removeprefix("unix:"):
                 raise ValueError(_FORMS)
+            # Else gRPC sends the path, percent-encoded, which is no authority of HTTP (RFC 3986 section 3.2).
+            self.options.append(("grpc.default_authority", "localhost"))
             self.name = address
             return
         here, host = _host_and_port(address.removeprefix("http://"))
