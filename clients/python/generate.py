@@ -1,6 +1,6 @@
 """Makes `src/credvault/v1/` of `proto/credvault/v1/`, or with `--check` says whether what is there is as it would be.
 
-Wants the versions of `requirements-generate.txt`: others write other files.
+Wants the versions of `requirements-oldest.txt`: others write other files.
 """
 
 import os
@@ -41,7 +41,7 @@ def main() -> int:
     stale = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
     if sys.argv[1:] == ["--check"]:
         for name in stale:
-            print(f"{STUBS / name} is not what the contract says: run generate.py", file=sys.stderr)
+            print(f"{name} is not what the contract says: run clients/python/generate.py", file=sys.stderr)
         return 1 if stale else 0
     for name in there.keys() - wanted.keys():
         (STUBS / name).unlink()

@@ -92,7 +92,7 @@ def connect(
     `request_id` is repeated, and so is one that changes nothing: the README says more.
 
     Raises ValueError for an address, a token or files that cannot be meant so, and OSError for a file that cannot be
-    read.
+    read; so does a call, of the `token_file`.
     """
     target = Target(address)
     caller = Token(token, token_file)
