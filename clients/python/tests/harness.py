@@ -112,7 +112,8 @@ def fake_twilio(folder: Path) -> Iterator[str]:
 
 
 class Lossy:
-    """A way to the vault that loses answers: the request arrives, and the connection ends where the answer begins.
+    """A way to the vault that loses answers: the request arrives, and the connection ends where the answer begins. Or
+    all connections die without a word.
 
     It reads the frames of HTTP/2 (RFC 9113 section 4.1) that the vault sends, and ends the connection instead of the
     first HEADERS for as many answers as it was told to.
@@ -126,6 +127,7 @@ class Lossy:
         self._lock = threading.Lock()
         self._to_lose = 0
         self.lost = 0
+        self._dead: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = [self._listener]
         self._threads: list[threading.Thread] = []
@@ -136,6 +138,11 @@ class Lossy:
         """Loses the next so many answers."""
         with self._lock:
             self._to_lose, self.lost = answers, 0
+
+    def die(self) -> None:
+        """Nothing passes any more on the connections that there are, and nobody is told."""
+        with self._lock:
+            self._dead = set(self._sockets)
 
     def _start(self, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, daemon=True)
@@ -154,7 +161,8 @@ class Lossy:
     def _requests(self, caller: socket.socket, vault: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := caller.recv(65536):
-                vault.sendall(data)
+                if caller not in self._dead:
+                    vault.sendall(data)
         _end(caller, vault)
 
     def _answers(self, caller: socket.socket, vault: socket.socket) -> None:
@@ -163,7 +171,8 @@ class Lossy:
                 frame = head + frames.read(int.from_bytes(head[:3]))
                 if frame[3] == self._HEADERS and self._loses():
                     break
-                caller.sendall(frame)
+                if caller not in self._dead:
+                    caller.sendall(frame)
         _end(caller, vault)
 
     def _loses(self) -> bool:

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 import credvault
 import credvault._retry
+import credvault._target
 from conftest import ACCOUNT, Server, check, creation
 from credvault._retry import may_repeat
 from credvault.v1 import (
@@ -110,6 +111,17 @@ def test_without_a_vault_a_call_ends_in_time(lossy: Lossy, lossy_vault: credvaul
     request.request_id = raised.value.request_id
     with pytest.raises(credvault.AlreadyIssued):
         lossy_vault.credentials.RotateCredential(request)
+
+
+def test_a_connection_that_died_without_a_word_is_left(
+    lossy: Lossy, server: Server, credential: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credvault._target, "_SILENCE_MS", 200)
+    monkeypatch.setattr(credvault._target, "_PING_MS", 200)
+    with credvault.connect(lossy.address, token_file=server.token_file) as vault:
+        version_of(vault, credential)
+        lossy.die()
+        assert version_of(vault, credential) == 1
 
 
 def test_a_check_that_uses_a_nonce_up_is_not_repeated(

@@ -2,7 +2,7 @@
 
 import ipaddress
 import os
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,6 +12,10 @@ from credvault._secret import Secret
 
 _FORMS = "the address must be https://HOST:PORT, unix:PATH, or on this machine HOST:PORT"
 _NOT_HERE = "the address is on another machine, and a token goes over no network unencrypted: write https://HOST:PORT"
+
+# How long a vault may say nothing before it is pinged, and how long it may take to answer that.
+_SILENCE_MS = 10_000
+_PING_MS = 3_000
 
 Option = tuple[str, str | int]
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -24,11 +28,18 @@ class Target:
         self.address = address
         self.is_tls = address.startswith("https://")
         self.options: list[Option] = [
-            ("grpc.primary_user_agent", f"credvault-python/{version('credvault')}"),
+            ("grpc.primary_user_agent", f"credvault-python/{_version()}"),
             # A vault that restarts is back within seconds.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2000),
+            # A connection that died without a word, as behind a NAT, is noticed, calls or not: else every attempt would
+            # go into it.
+            ("grpc.keepalive_time_ms", _SILENCE_MS),
+            ("grpc.keepalive_timeout_ms", _PING_MS),
+            ("grpc.http2.ping_timeout_ms", _PING_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
         ]
         if self.is_tls:
             self.name = _host_and_port(address.removeprefix("https://"))[0]
@@ -93,6 +104,13 @@ def credentials(
             raise ValueError("certificate files need TLS: write the address as https://HOST:PORT")
         return None
     return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+def _version() -> str:
+    try:
+        return version("credvault")
+    except PackageNotFoundError:
+        return "unknown"  # Its files are there, and it was not installed.
 
 
 def _host_and_port(rest: str) -> tuple[str, str]:

@@ -110,9 +110,9 @@ class AlreadyIssued(FailedPrecondition):
     """
 
     def __str__(self) -> str:
-        do = "revoke it and make another"
-        if "/credentials/" in self.metadata.get("name", ""):
-            do = "rotate it under a new request_id, with a `recipient`, whose sealed answer comes again"
+        do = "rotate it under a new request_id, with a `recipient`, whose sealed answer comes again"
+        if "apiTokens/" in self.metadata.get("name", ""):
+            do = "revoke it and make another"
         return f"{super().__str__()}; if that answer was lost, nobody has the secret: {do}"
 
 
