@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import parse_qs, urlsplit
 
 from credvault.v1.use_service_pb2 import (
     VerifyTwilioWebhookRequest,
@@ -114,11 +113,11 @@ def _request(
     provider: str, uri: str, params: Fields | str | bytes | None, signature: str | None
 ) -> VerifyTwilioWebhookRequest:
     request = VerifyTwilioWebhookRequest(name=provider, url=uri, signature=signature or "")
+    if not params:
+        return request  # An empty body and an empty form are none, as with a GET.
     if isinstance(params, str | bytes):
-        # An empty body without a hash in the URL is none: a GET.
-        if params or "bodySHA256" in parse_qs(urlsplit(uri).query):
-            request.body = params.encode() if isinstance(params, str) else params
-    elif params:
+        request.body = params.encode() if isinstance(params, str) else params
+    else:
         for name in set(params):
             for value in _values(params, name):
                 request.form.fields.add(name=name, value=value)
