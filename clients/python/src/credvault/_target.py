@@ -31,8 +31,9 @@ class Target:
             ("grpc.primary_user_agent", f"credvault-python/{_version()}"),
             # A vault that restarts is back within seconds.
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 2000),
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+            # In spite of its name: how long it may take to connect.
+            ("grpc.min_reconnect_backoff_ms", 3_000),
             # A connection that died without a word, as behind a NAT, is noticed, calls or not: else every attempt would
             # go into it.
             ("grpc.keepalive_time_ms", _SILENCE_MS),
