@@ -285,7 +285,8 @@ impl Grants {
             let to = match grant {
                 Grant::VoiceIncoming => None,
                 Grant::VoiceOutgoing => application.map(str::to_owned),
-                Grant::Video => room.map(str::to_owned),
+                // In quotes: it is the caller's own text, and must not read like another grant.
+                Grant::Video => room.map(|room| format!("{room:?}")),
                 Grant::Chat => service(&self.chat),
                 Grant::DataSync => service(&self.data_sync),
             };

@@ -2,10 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Of IPv6 the /64, which is the least that anybody is given; of IPv4 the address.
+/// What stands before an IPv4 address that a NAT64 translated (RFC 6052 section 2.1).
+const NAT64: u128 = 0x0064_ff9b << 96;
+
+/// Of IPv6 the /64, which is the least that anybody is given; of IPv4 the address, also where it is written as one of
+/// IPv6.
 pub(crate) fn of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+        IpAddr::V6(address) => match u32::try_from(address.to_bits() ^ NAT64) {
+            Ok(embedded) => IpAddr::V4(embedded.into()),
+            Err(_) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+        },
         v4 @ IpAddr::V4(_) => v4,
     }
 }
@@ -35,6 +42,8 @@ mod tests {
             ("::ffff:192.0.2.1", "192.0.2.1"),
             ("2001:db8:0:1:2:3:4:5", "2001:db8:0:1::"),
             ("::1", "::"),
+            ("64:ff9b::192.0.2.1", "192.0.2.1"),
+            ("64:ff9b:0:1::1", "64:ff9b:0:1::"),
             ("unix", "unix"),
         ] {
             assert_eq!(of_peer(peer), expected);

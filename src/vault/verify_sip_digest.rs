@@ -28,7 +28,8 @@ impl Vault {
     /// - A nonce that should be the vault's own, and is not, ends it before anything is looked up. What is stale or
     ///   replayed is said of a right response only: of a wrong one nobody learns more than that.
     /// - Each wrong response takes from the bucket of its username, realm and source; a right response takes nothing, since a
-    ///   registration storm must pass; nor does what says nothing about a password.
+    ///   registration storm must pass; nor does what says nothing about a password. Where one version is damaged and another
+    ///   was compared, it is wrong: that other one could be guessed.
     /// - While that bucket is empty nothing is looked up or opened: a right response gets the same refusal, or the
     ///   limit would not hold up who guesses.
     /// - Without a source there is no bucket: to limit a credential as a whole would let anybody lock its phone out.
@@ -78,11 +79,14 @@ impl Vault {
                 Some(own)
             }
         };
-        let verdict = self.verdict(scope, presented, nonce).await;
-        // A damaged record, too: of its other versions passwords could be guessed.
-        let failed =
-            matches!(verdict, Ok(Verdict::Invalid(Rejected::Wrong)) | Err(Error::RecordDamaged(_)));
-        if let (Some(bucket), true) = (bucket, failed) {
+        let (verdict, wrong) = match self.verdict(scope, presented, nonce).await? {
+            Compared::Damaged { error, others_are_wrong } => (Err(error), others_are_wrong),
+            Compared::Whole(verdict) => {
+                let wrong = verdict == Verdict::Invalid(Rejected::Wrong);
+                (Ok(verdict), wrong)
+            }
+        };
+        if let (Some(bucket), true) = (bucket, wrong) {
             self.failed_digests.count(bucket);
         }
         verdict
@@ -104,24 +108,25 @@ impl Vault {
         scope: &AccountScope,
         Presented { digest, response, .. }: &Presented,
         nonce: Option<(OwnNonce, u32)>,
-    ) -> Result<Verdict, Error> {
+    ) -> Result<Compared, Error> {
         let wrong = Verdict::Invalid(Rejected::Wrong);
         let found =
             self.store.credential_by_username(scope, &digest.realm, &digest.username).await?;
         let Some(stored) = found else {
             digest.verify(&SecretText::new("nobody's password".to_owned()), response);
             digest_check(DigestCheck::Unknown, SecretVersion::None, VersionAge::None);
-            return Ok(wrong);
+            return Ok(Compared::Whole(wrong));
         };
         let (now, credential) = (self.clock.now(), &stored.credential);
         let age = VersionAge::of(now.duration_since(credential.rotate_time).as_secs());
-        let (mut outcome, mut damaged) = (DigestCheck::Wrong, None);
+        let (mut outcome, mut damaged, mut others_are_wrong) = (DigestCheck::Wrong, None, false);
         for (version, sealed) in stored.verifying(now) {
             let place = place(scope, credential.uid, Field::Password, version.number);
             let password = match self.sealer.open(&place, sealed) {
                 Err(_) if planted(Defect::TrustDamaged) => {
                     let right = Right { rspauth: None };
-                    return Ok(Verdict::Valid(Matched::of(credential, version, right)));
+                    let matched = Matched::of(credential, version, right);
+                    return Ok(Compared::Whole(Verdict::Valid(matched)));
                 }
                 Err(error) => {
                     // Another version may be whole, and its phone has done nothing wrong.
@@ -131,7 +136,10 @@ impl Vault {
                 }
                 Ok(password) => password,
             };
-            let Some(right) = digest.verify(&password, response) else { continue };
+            let Some(right) = digest.verify(&password, response) else {
+                others_are_wrong = true;
+                continue;
+            };
             if credential.enabled {
                 // Only now: nobody uses up the counts of a phone without its password.
                 let used = nonce.map(|(nonce, nc)| self.sip_nonces.take(nonce, nc, now));
@@ -142,16 +150,17 @@ impl Vault {
                         let key = version.key(scope, credential);
                         self.uses.success(key, credential, now);
                         digest_check(DigestCheck::Valid, version.label(), age);
-                        return Ok(Verdict::Valid(Matched::of(credential, version, right)));
+                        let matched = Matched::of(credential, version, right);
+                        return Ok(Compared::Whole(Verdict::Valid(matched)));
                     }
                 };
                 digest_check(outcome, version.label(), age);
-                return Ok(Verdict::Invalid(rejected));
+                return Ok(Compared::Whole(Verdict::Invalid(rejected)));
             }
             outcome = DigestCheck::Disabled;
         }
         if let Some(error) = damaged {
-            return Err(error.into());
+            return Ok(Compared::Damaged { error: error.into(), others_are_wrong });
         }
         if !credential.enabled {
             outcome = DigestCheck::Disabled;
@@ -160,7 +169,7 @@ impl Vault {
             self.uses.failure(active_version(scope, credential), credential);
         }
         digest_check(outcome, SecretVersion::Active, age);
-        Ok(wrong)
+        Ok(Compared::Whole(wrong))
     }
 }
 
@@ -210,6 +219,19 @@ impl Verdict {
             Self::Invalid(_) => None,
         }
     }
+}
+
+/// What a look at the versions of a password came to.
+enum Compared {
+    /// A verdict.
+    Whole(Verdict),
+    /// No version made the response, and one of them does not open.
+    Damaged {
+        /// How.
+        error: Error,
+        /// Whether another one was compared.
+        others_are_wrong: bool,
+    },
 }
 
 /// Why a response is not valid.

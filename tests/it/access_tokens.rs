@@ -123,7 +123,7 @@ async fn a_token_is_signed_by_the_stored_key_and_recorded() {
     let log = acme.audit_log("acme").await;
     let entry = log.iter().find(|entry| entry.method == "MintTwilioAccessToken").unwrap();
     assert_eq!((entry.resource.as_str(), entry.version_after), (MAIN, 2));
-    assert_eq!(entry.detail, format!("{jti} for 600 s: video lobby"));
+    assert_eq!(entry.detail, format!("{jti} for 600 s: video \"lobby\""));
     let log = format!("{log:?}");
     assert!(!log.contains("alice@example.com") && !log.contains(&minted.token));
 }

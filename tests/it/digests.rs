@@ -268,10 +268,19 @@ async fn nobody_makes_a_session_of_what_he_overheard() {
     let VerifySipDigestRequest { nonce, nc, cnonce, .. } = &forged;
     let text = format!("{}:{nonce}:{nc}:{cnonce}:auth:{}", overheard.response, ha2("INVITE"));
     forged.response = hash("MD5", text.as_bytes());
-    assert_eq!(check(&clients, forged.clone()).await, "foreign");
-    forged.check_nonce = false;
-    let refused = clients.uses.clone().verify_sip_digest(forged).await;
-    assert_eq!(outcome(&refused), "InvalidArgument INVALID_FIELD algorithm");
+    for (check_nonce, field) in [(true, "cnonce"), (false, "algorithm")] {
+        forged.check_nonce = check_nonce;
+        let refused = clients.uses.clone().verify_sip_digest(forged.clone()).await;
+        assert_eq!(outcome(&refused), format!("InvalidArgument INVALID_FIELD {field}"));
+    }
+    // Without a qop there is no colon in what was overheard, and the nonce is for another algorithm.
+    let mut seen = ALICE.answers(&seen.nonce, "MD5", "", 1);
+    (seen.algorithm, seen.qop) = ("MD5-sess".to_owned(), "auth".to_owned());
+    (seen.nc, seen.cnonce) = ("00000002".to_owned(), ha2("REGISTER"));
+    let VerifySipDigestRequest { nonce, nc, cnonce, .. } = &seen;
+    let text = format!("{}:{nonce}:{nc}:{cnonce}:auth:{}", seen.response, ha2("REGISTER"));
+    (seen.response, seen.check_nonce) = (hash("MD5", text.as_bytes()), true);
+    assert_eq!(check(&clients, seen).await, "foreign");
 }
 
 #[tokio::test]

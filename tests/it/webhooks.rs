@@ -121,6 +121,7 @@ async fn what_twilio_did_not_sign_is_told_and_how() {
     for (content, expected) in [
         (body("{\"a\": 1}"), "1 Active"),
         (body("{\"a\": 2}"), "WrongBody"),
+        (Some(form(&CALL)), "WrongSignature"),
         (Some(form(&[])), "WrongBody"),
         (None, "WrongBody"),
     ] {

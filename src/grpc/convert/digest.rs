@@ -47,7 +47,7 @@ pub(in crate::grpc) fn presented(
         }
         Some(qop) => Some(Auth {
             nc: value("nc", &request.nc, NonceCount::parse)?,
-            cnonce: value("cnonce", &request.cnonce, Nonce::parse)?,
+            cnonce: cnonce(&request.cnonce, algorithm)?,
             body: (qop == Qop::AuthInt).then(|| BodyHash::of(&request.body, algorithm)),
         }),
     };
@@ -265,6 +265,15 @@ fn authorization(answer: &proto::ComputeSipDigestResponse) -> String {
         header.extend([r#", opaque=""#, opaque, "\""]);
     }
     header
+}
+
+/// A cnonce that is not also the rest of a response without `-sess`.
+fn cnonce(text: &str, algorithm: Algorithm) -> Result<Nonce, Error> {
+    let cnonce = value("cnonce", text, Nonce::parse)?;
+    if algorithm.is_session() && cnonce.as_str().contains(':') {
+        return Err(Error::field("cnonce", Invalid("must not have a colon with -sess")));
+    }
+    Ok(cnonce)
 }
 
 /// A nonce that is not also the begin of a response with qop.

@@ -120,6 +120,10 @@ pub(super) fn cases() -> Vec<Case> {
         each("-sess without qop", &["MD5-sess", "SHA-256-sess"], "qop", |algorithm| {
             VerifySipDigestRequest { algorithm, check_nonce: true, ..new() }
         }),
+        each("a cnonce with more", &["c:d", "00000001:c:auth:0a"], "cnonce", |cnonce| {
+            let algorithm = "MD5-sess".to_owned();
+            VerifySipDigestRequest { algorithm, cnonce, check_nonce: true, ..with_qop() }
+        }),
         each("a nonce with qop", &["n:00000001:c:auth", ":auth-int"], "nonce", |nonce| {
             VerifySipDigestRequest { nonce, ..new() }
         }),
