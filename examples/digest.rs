@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail, ensure};
 use md5::Md5;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512_256};
 
 const HELP: &str = "\
 The phone's side of SIP digest authentication: prints the response that a phone would send, and
@@ -30,31 +30,56 @@ Usage: cargo run --example digest -- USERNAME REALM PASSWORD [OPTIONS]
 Values of the Authorization header, as the phone would send them:
   --method METHOD      method of the SIP request                          [REGISTER]
   --uri URI            what is asked for                                  [sip:REALM]
-  --nonce NONCE        the challenge. The vault leaves nonces to its
-                       caller, so for a trial any text will do            [that of RFC 2617]
-  --algorithm NAME     MD5 or SHA-256                                     [MD5]
+  --nonce NONCE        that of the challenge. Where the caller of the vault
+                       makes nonces, any text will do for a trial         [that of RFC 2617]
+  --algorithm NAME     MD5, SHA-256 or SHA-512-256, each also with -sess,
+                       which the vault takes with --own-nonce alone       [MD5]
   --qop auth           the newer form, which adds the next two            [the older form]
   --nc COUNT           how often the nonce was used, 8 hexadecimal digits [00000001]
   --cnonce TEXT        the phone's own nonce                              [0a4f113b]
+
+And of the request to the vault:
+  --own-nonce NONCE    instead of --nonce, and with --qop auth: a nonce out of IssueSipChallenge,
+                       and the vault is to look whether it is one and whether its count is new
 
   --help               this text
 
 Example, with a password out of RotateCredential:
   cargo run --example digest -- alice sip.example.com - --qop auth --algorithm SHA-256";
 
-/// A hash function with the name that it has in `algorithm`.
+/// A hash function.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Algorithm {
+enum Hash {
     Md5,
     Sha256,
+    Sha512256,
+}
+
+/// What stands in `algorithm`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Algorithm {
+    name: &'static str,
+    hash: Hash,
+    /// Whether the nonces are part of HA1.
+    session: bool,
 }
 
 impl Algorithm {
+    const ALL: [Self; 6] = [
+        Self { name: "MD5", hash: Hash::Md5, session: false },
+        Self { name: "MD5-sess", hash: Hash::Md5, session: true },
+        Self { name: "SHA-256", hash: Hash::Sha256, session: false },
+        Self { name: "SHA-256-sess", hash: Hash::Sha256, session: true },
+        Self { name: "SHA-512-256", hash: Hash::Sha512256, session: false },
+        Self { name: "SHA-512-256-sess", hash: Hash::Sha512256, session: true },
+    ];
+
     /// Its hash of a text, as lower-case hexadecimal digits: `H` in the RFCs.
     fn hash(self, text: &str) -> String {
-        match self {
-            Self::Md5 => hex::encode(Md5::digest(text)),
-            Self::Sha256 => hex::encode(Sha256::digest(text)),
+        match self.hash {
+            Hash::Md5 => hex::encode(Md5::digest(text)),
+            Hash::Sha256 => hex::encode(Sha256::digest(text)),
+            Hash::Sha512256 => hex::encode(Sha512_256::digest(text)),
         }
     }
 }
@@ -67,6 +92,8 @@ struct Authorization {
     method: String,
     uri: String,
     nonce: String,
+    /// Whether the vault is to look at the nonce.
+    check_nonce: bool,
     algorithm: Algorithm,
     /// Only with `qop=auth`.
     auth: Option<Auth>,
@@ -83,12 +110,17 @@ impl Authorization {
     /// RFC 7616 section 3.4.1, and RFC 2069 without qop.
     fn response(&self, password: &str) -> String {
         let h = |text: String| self.algorithm.hash(&text);
-        let ha1 = h(format!("{}:{}:{password}", self.username, self.realm));
+        let mut ha1 = h(format!("{}:{}:{password}", self.username, self.realm));
         let ha2 = h(format!("{}:{}", self.method, self.uri));
         let nonce = &self.nonce;
         match &self.auth {
             None => h(format!("{ha1}:{nonce}:{ha2}")),
-            Some(Auth { nc, cnonce }) => h(format!("{ha1}:{nonce}:{nc}:{cnonce}:auth:{ha2}")),
+            Some(Auth { nc, cnonce }) => {
+                if self.algorithm.session {
+                    ha1 = h(format!("{ha1}:{nonce}:{cnonce}"));
+                }
+                h(format!("{ha1}:{nonce}:{nc}:{cnonce}:auth:{ha2}"))
+            }
         }
     }
 
@@ -105,13 +137,10 @@ impl Authorization {
         if let Some(Auth { nc, cnonce }) = &self.auth {
             fields.extend([("nc", nc.as_str()), ("cnonce", cnonce), ("qop", "auth")]);
         }
-        let algorithm = match self.algorithm {
-            Algorithm::Md5 => "MD5",
-            Algorithm::Sha256 => "SHA-256",
-        };
-        fields.extend([("algorithm", algorithm), ("response", response)]);
-        let fields = fields.into_iter();
-        let pairs = fields.map(|(name, value)| format!(r#""{name}":{}"#, Value::from(value)));
+        fields.extend([("algorithm", self.algorithm.name), ("response", response)]);
+        let fields = fields.into_iter().map(|(name, value)| (name, Value::from(value)));
+        let check_nonce = self.check_nonce.then_some(("check_nonce", Value::from(true)));
+        let pairs = fields.chain(check_nonce).map(|(name, value)| format!(r#""{name}":{value}"#));
         format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
     }
 }
@@ -120,7 +149,7 @@ impl Authorization {
 fn parse(arguments: impl IntoIterator<Item = String>) -> anyhow::Result<(Authorization, String)> {
     let mut positional = Vec::new();
     let (mut method, mut uri, mut nonce, mut algorithm) = (None, None, None, None);
-    let (mut qop, mut nc, mut cnonce) = (None, None, None);
+    let (mut qop, mut nc, mut cnonce, mut own_nonce) = (None, None, None, None);
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         let option = match argument.as_str() {
@@ -131,6 +160,7 @@ fn parse(arguments: impl IntoIterator<Item = String>) -> anyhow::Result<(Authori
             "--qop" => &mut qop,
             "--nc" => &mut nc,
             "--cnonce" => &mut cnonce,
+            "--own-nonce" => &mut own_nonce,
             other if other.starts_with("--") => bail!("there is no option {other}, see --help"),
             _ => {
                 positional.push(argument);
@@ -143,11 +173,9 @@ fn parse(arguments: impl IntoIterator<Item = String>) -> anyhow::Result<(Authori
     let Ok([username, realm, password]) = <[String; 3]>::try_from(positional) else {
         bail!("it takes USERNAME REALM PASSWORD, see --help");
     };
-    let algorithm = match algorithm.unwrap_or_default().to_ascii_uppercase().as_str() {
-        "" | "MD5" => Algorithm::Md5,
-        "SHA-256" => Algorithm::Sha256,
-        other => bail!("--algorithm is MD5 or SHA-256, not {other}"),
-    };
+    let algorithm = algorithm.as_deref().unwrap_or("MD5");
+    let known = Algorithm::ALL.into_iter().find(|it| it.name.eq_ignore_ascii_case(algorithm));
+    let algorithm = known.with_context(|| format!("there is no --algorithm {algorithm}"))?;
     let is_count = |nc: &String| nc.len() == 8 && nc.bytes().all(|it| it.is_ascii_hexdigit());
     ensure!(nc.as_ref().is_none_or(is_count), "--nc is 8 hexadecimal digits");
     let auth = match qop.as_deref() {
@@ -157,14 +185,21 @@ fn parse(arguments: impl IntoIterator<Item = String>) -> anyhow::Result<(Authori
         }),
         Some(other) => bail!("--qop is auth, or left out, not {other}"),
         None => {
-            ensure!(nc.is_none() && cnonce.is_none(), "--nc and --cnonce go with --qop auth");
+            ensure!(
+                nc.is_none() && cnonce.is_none() && own_nonce.is_none() && !algorithm.session,
+                "--nc, --cnonce, --own-nonce and -sess go with --qop auth"
+            );
             None
         }
     };
+    ensure!(nonce.is_none() || own_nonce.is_none(), "--nonce or --own-nonce, not both");
     let authorization = Authorization {
         method: method.unwrap_or_else(|| "REGISTER".to_owned()),
         uri: uri.unwrap_or_else(|| format!("sip:{realm}")),
-        nonce: nonce.unwrap_or_else(|| "dcd98b7102dd2f0e8b11d0f600bfb0c093".to_owned()),
+        check_nonce: own_nonce.is_some(),
+        nonce: own_nonce
+            .or(nonce)
+            .unwrap_or_else(|| "dcd98b7102dd2f0e8b11d0f600bfb0c093".to_owned()),
         algorithm,
         auth,
         username,
@@ -262,16 +297,25 @@ mod tests {
         );
     }
 
-    /// draft-smith-sipping-auth-examples-01; its SHA-256 twin was computed.
+    /// draft-smith-sipping-auth-examples-01; the others were computed elsewhere.
     #[test]
     fn sip() {
         let asked = "bob biloxi.com zanzibar --method INVITE --uri sip:bob@biloxi.com";
         assert_eq!(response(asked), "bf57e4e0d0bffc0fbaedce64d59add5e");
-        assert_eq!(response(&format!("{asked} --qop auth")), "89eb0059246c02b2f6ee02c7961d5ea3");
-        assert_eq!(
-            response(&format!("{asked} --qop auth --algorithm SHA-256")),
-            "b3b5a6c69453abafaab9ae4dccdac90a076b6c80615d5f3498e7433b6e93bf4f"
-        );
+        for (algorithm, expected) in [
+            ("MD5", "89eb0059246c02b2f6ee02c7961d5ea3"),
+            ("MD5-sess", "e4e4ea61d186d07a92c9e1f6919902e9"),
+            ("SHA-256", "b3b5a6c69453abafaab9ae4dccdac90a076b6c80615d5f3498e7433b6e93bf4f"),
+            ("SHA-256-sess", "5da59c9ca40954be9d5063a15a174066c8251be2c10cf47c144c366dc7daf792"),
+            ("SHA-512-256", "7f1a09de0f19af0a1eac2b28d33e3f2fb89cca1ad8fb01bba5e1883b288bac14"),
+            (
+                "sha-512-256-SESS",
+                "077d9677be83f41f162d1a4453dc163389919f81e5927391d972f477da767633",
+            ),
+        ] {
+            let asked = format!("{asked} --qop auth --algorithm {algorithm}");
+            assert_eq!(response(&asked), expected, "{algorithm}");
+        }
     }
 
     #[test]
@@ -294,6 +338,10 @@ mod tests {
             "response": "00ff",
         });
         assert_eq!(read, expected);
+        let words = ["bob", "realm", "-", "--qop", "auth", "--own-nonce", "n"].map(str::to_owned);
+        let (authorization, _) = parse(words).expect("a command line that is right");
+        let read: Value = serde_json::from_str(&authorization.request("00ff")).expect("JSON");
+        assert_eq!((&read["nonce"], &read["check_nonce"]), (&json!("n"), &json!(true)));
         assert_eq!(quoted("o'brien"), r"'o'\''brien'");
     }
 
@@ -308,6 +356,9 @@ mod tests {
             "alice sip.example.com x --qop auth --nc 1",
             "alice sip.example.com x --qop auth-int",
             "alice sip.example.com x --algorithm SHA-512",
+            "alice sip.example.com x --algorithm MD5-sess",
+            "alice sip.example.com x --own-nonce n",
+            "alice sip.example.com x --qop auth --own-nonce n --nonce n",
         ] {
             assert!(parse(wrong.split(' ').map(str::to_owned)).is_err(), "{wrong}");
         }
