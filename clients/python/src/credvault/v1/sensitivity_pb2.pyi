@@ -37,8 +37,9 @@ class _SensitivityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sensitivi
     SENSITIVITY_SEALED: _Sensitivity.ValueType  # 4
     """A secret in a form that only its recipient opens: only in `SealedSecret`."""
     SENSITIVITY_DERIVED: _Sensitivity.ValueType  # 5
-    """Made of a stored secret for one purpose, and good for that alone: only in answers of `UseService`. Nobody finds the
-    secret by it. What opens something itself, such as a minted access token, is kept like a secret; none is to be logged.
+    """Made of a stored secret for one purpose, and good for that alone: only in answers of `UseService`. A secret that the
+    vault or a carrier generated is not found by it; guesses at a weak password can be tried on it. What opens
+    something itself, such as a minted access token, is kept like a secret; none is to be logged.
     """
 
 class Sensitivity(_Sensitivity, metaclass=_SensitivityEnumTypeWrapper):
@@ -59,8 +60,9 @@ SENSITIVITY_SECRET_OUT_ONCE: Sensitivity.ValueType  # 3
 SENSITIVITY_SEALED: Sensitivity.ValueType  # 4
 """A secret in a form that only its recipient opens: only in `SealedSecret`."""
 SENSITIVITY_DERIVED: Sensitivity.ValueType  # 5
-"""Made of a stored secret for one purpose, and good for that alone: only in answers of `UseService`. Nobody finds the
-secret by it. What opens something itself, such as a minted access token, is kept like a secret; none is to be logged.
+"""Made of a stored secret for one purpose, and good for that alone: only in answers of `UseService`. A secret that the
+vault or a carrier generated is not found by it; guesses at a weak password can be tried on it. What opens
+something itself, such as a minted access token, is kept like a secret; none is to be logged.
 """
 Global___Sensitivity: _TypeAlias = Sensitivity  # noqa: Y015
 

@@ -31,7 +31,9 @@ class _InvalidReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Invalid
     INVALID_REASON_UNSPECIFIED: _InvalidReason.ValueType  # 0
     """The response is valid; or it is wrong, or there is no such username, or it is disabled."""
     INVALID_REASON_NONCE_FOREIGN: _InvalidReason.ValueType  # 1
-    """The nonce is not one that this vault made for this account, realm, algorithm and qop. The response was not looked at."""
+    """The nonce is not one that this vault made for this account, realm, algorithm, qop and `source`: was the challenge made with
+    the same `source` as the check? The response was not looked at. Challenge again.
+    """
     INVALID_REASON_NONCE_STALE: _InvalidReason.ValueType  # 2
     """The response is right, but the nonce is too old, or from before the vault was started. `stale` is set."""
     INVALID_REASON_NONCE_REPLAYED: _InvalidReason.ValueType  # 3
@@ -45,7 +47,9 @@ class InvalidReason(_InvalidReason, metaclass=_InvalidReasonEnumTypeWrapper):
 INVALID_REASON_UNSPECIFIED: InvalidReason.ValueType  # 0
 """The response is valid; or it is wrong, or there is no such username, or it is disabled."""
 INVALID_REASON_NONCE_FOREIGN: InvalidReason.ValueType  # 1
-"""The nonce is not one that this vault made for this account, realm, algorithm and qop. The response was not looked at."""
+"""The nonce is not one that this vault made for this account, realm, algorithm, qop and `source`: was the challenge made with
+the same `source` as the check? The response was not looked at. Challenge again.
+"""
 INVALID_REASON_NONCE_STALE: InvalidReason.ValueType  # 2
 """The response is right, but the nonce is too old, or from before the vault was started. `stale` is set."""
 INVALID_REASON_NONCE_REPLAYED: InvalidReason.ValueType  # 3
@@ -67,7 +71,9 @@ class _WebhookFaultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WebhookF
     WEBHOOK_FAULT_WRONG_SIGNATURE: _WebhookFault.ValueType  # 2
     """No token of the provider made the signature for this URL and these fields."""
     WEBHOOK_FAULT_WRONG_BODY: _WebhookFault.ValueType  # 3
-    """The signature is right, and the body is not the one whose SHA-256 is in the URL; or there is none in the URL."""
+    """The signature is right, and the body is not the one whose SHA-256 is in the URL; or there is none in the URL, or
+    something else came in place of the body.
+    """
 
 class WebhookFault(_WebhookFault, metaclass=_WebhookFaultEnumTypeWrapper):
     """What is wrong with a webhook."""
@@ -79,7 +85,9 @@ WEBHOOK_FAULT_NOT_SIGNED: WebhookFault.ValueType  # 1
 WEBHOOK_FAULT_WRONG_SIGNATURE: WebhookFault.ValueType  # 2
 """No token of the provider made the signature for this URL and these fields."""
 WEBHOOK_FAULT_WRONG_BODY: WebhookFault.ValueType  # 3
-"""The signature is right, and the body is not the one whose SHA-256 is in the URL; or there is none in the URL."""
+"""The signature is right, and the body is not the one whose SHA-256 is in the URL; or there is none in the URL, or
+something else came in place of the body.
+"""
 Global___WebhookFault: _TypeAlias = WebhookFault  # noqa: Y015
 
 @_typing.final
@@ -135,8 +143,8 @@ class VerifySipDigestRequest(_message.Message):
     response: _builtins.str
     """`response` of the header: 32 (MD5) or 64 (SHA-256, SHA-512-256) hexadecimal digits. Required."""
     source: _builtins.str
-    """Where the request came from: the address of the phone, as the edge sees it. A port is passed over, and of IPv6 the /64
-    counts. At most 64 printable characters without space. Empty: failures are counted in the metrics and limited by
+    """Where the request came from: the IP address of the phone, as the edge sees it. A port behind it (`192.0.2.7:5060`,
+    `[2001:db8::7]:5060`) is passed over, and of IPv6 the /64 counts; what is no address is taken as it is. At most 64 printable characters without space. Empty: failures are counted in the metrics and limited by
     nobody. Over UDP an address proves nothing, unless the nonce was made for it: `source` of IssueSipChallenge.
     """
     body: _builtins.bytes
@@ -144,7 +152,7 @@ class VerifySipDigestRequest(_message.Message):
     without `auth-int`.
     """
     check_nonce: _builtins.bool
-    """Whether the nonce is to be one of IssueSipChallenge: made by this vault for this account, realm, algorithm and qop, not
+    """Whether the nonce is to be one of IssueSipChallenge: made by this vault for this account, realm, algorithm, qop and source, not
     too old, and with a nonce count that was not used before. Then qop is required. A request that SIP sends again
     (over UDP) has the same count, so ask once for a transaction.
     """
@@ -347,13 +355,13 @@ class VerifyTwilioWebhookRequest(_message.Message):
     body: _builtins.bytes
     """Any other body, such as JSON, as it came. The URL then holds its SHA-256 as `bodySHA256`; without that it is not
     signed and never valid. Where the URL has `bodySHA256`, hand on the body as it came, whatever its Content-Type says:
-    a form in its place is never valid.
+    a form in its place is never valid, and nothing in its place is an empty body.
     """
     signature: _builtins.str
     """Value of the header X-Twilio-Signature. Empty: there was none."""
     @_builtins.property
     def form(self) -> Global___WebhookForm:
-        """The fields of `application/x-www-form-urlencoded`."""
+        """The fields of `application/x-www-form-urlencoded`: those of the body, with blank ones, and without those of the URL."""
 
     def __init__(
         self,
@@ -476,7 +484,9 @@ class MintTwilioAccessTokenRequest(_message.Message):
     name: _builtins.str
     """`accounts/{account}/providers/{provider}`, which holds an API key. Required."""
     identity: _builtins.str
-    """Who has the token, as Twilio calls it: 1 to 256 bytes. Required. It does not enter the audit log."""
+    """Who has the token, as Twilio calls it: 1 to 256 bytes; with `voice` letters, digits and `_` alone. Required. It does not
+    enter the audit log.
+    """
     @_builtins.property
     def voice(self) -> Global___VoiceGrant:
         """Programmable Voice. At least one of the four grants is required."""
@@ -582,7 +592,7 @@ class VideoGrant(_message.Message):
 
     ROOM_FIELD_NUMBER: _builtins.int
     room: _builtins.str
-    """The one room, by name or SID. Empty: any."""
+    """The one room, by name or SID, which the audit entry names. Empty: any."""
     def __init__(
         self,
         *,
@@ -851,8 +861,8 @@ class ComputeSipDigestRequest(_message.Message):
     opaque: _builtins.str
     """`opaque` of the challenge, which is answered as it is."""
     nonce_count: _builtins.int
-    """How often this nonce was answered before, this time included. 0 counts as 1. For a second request with the same nonce
-    say 2, or have the server challenge again.
+    """How many answers this nonce has had, with this one: 1 for the first (0 is the same), 2 for the second. The vault
+    remembers none of them, and a server refuses a number that it has seen.
     """
     body: _builtins.bytes
     """The body of the request that is to be made, for `auth-int`. With `auth` it does not matter."""

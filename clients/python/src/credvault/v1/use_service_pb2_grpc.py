@@ -90,8 +90,10 @@ class UseServiceServicer(object):
         """Makes a challenge for a phone, whose nonce VerifySipDigest checks with `check_nonce`. Nothing is stored, and whether
         anybody is in the realm makes no difference.
 
-        The nonce is good for five minutes, in this account and realm, for this algorithm and these qop values, with each
-        nonce count once, and until the vault is started again.
+        The nonce is good for five minutes, in this account and realm, for this algorithm and these qop values, from this
+        `source` if there is one, with each nonce count once, and until the vault is started again. All that is looked at only
+        where the response is checked with `check_nonce`: without it any nonce is taken, and a response that is sent again is
+        valid again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,6 +108,9 @@ class UseServiceServicer(object):
 
         There is no protection against replays: the signature holds no time, so whoever saw a request can send it again. Act
         once for each CallSid, MessageSid or I-Twilio-Idempotency-Token, and take webhooks over TLS only.
+
+        Of a form the letters are signed, names and values one after the other, and not where each ends: whoever saw one can cut
+        the same letters into other fields. Do not act on fields that you do not expect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,7 +121,9 @@ class UseServiceServicer(object):
         when. The key stays inside. It must be a Main or a Standard key; Twilio takes none of a Restricted one.
 
         The account's policy says which grants a token may have and how long it may be good for (UpdateAccessTokenPolicy):
-        none, at first. What is beyond it is refused with ACCESS_TOKEN_NOT_ALLOWED. Each token has an audit entry.
+        none, at first. What is beyond it is refused with ACCESS_TOKEN_NOT_ALLOWED. Whom a token names, and which application
+        or room, is for the caller to decide. Each token has an audit entry; more than 600 a minute in an account are
+        RATE_LIMITED, unless the vault's configuration says otherwise.
 
         A token cannot be revoked alone. All of a key end with the key: a rotation of it ends those that it signed.
         """
