@@ -1,0 +1,437 @@
+//! A real Kamailio with the files of deploy/kamailio/, a real vault, and sipp for phones.
+//!
+//! Not part of `cargo test`: it wants Kamailio with `app_python3`, sipp, and a Python with the package of clients/python.
+//! `.ci/run` installs them and names them in `KAMAILIO`, `SIPP` and `EDGE_PYTHON` (Debian's own Python's environment: Kamailio
+//! embeds that one), and a build in `CREDVAULT_BIN`. Run it with `--test-threads 1`: the vault has 800 ms to answer.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected should stop there"
+)]
+#![expect(
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "tests stand outside of the fences: they look at statuses, and say what they saw"
+)]
+
+#[path = "kamailio/edge.rs"]
+mod edge;
+#[path = "kamailio/phone.rs"]
+mod phone;
+#[path = "kamailio/tls.rs"]
+mod tls;
+
+/// What is shared with `tests/it`.
+#[path = "it"]
+mod it {
+    #[expect(dead_code, reason = "the other tests use the rest")]
+    pub(crate) mod support;
+}
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use credvault::grpc::proto::{Credential, Role, RotateCredentialRequest, UpdateCredentialRequest};
+use edge::{Defect, Edge, Kamailio, PATIENCE, REALM, TOKEN};
+use it::support::process::credvault;
+use phone::{Phone, Waiting, answer, exchange, parameter, request};
+
+/// Each is built in once, and the test that it is named with has to see it.
+const DEFECTS: &[Defect] = &[
+    Defect {
+        name: "an_error_lets_in",
+        file: "credvault_auth.py",
+        right: "            code = error.code()\n",
+        wrong: "            KSR.pv.sets('$var(user)', 'alice')\n            return PASS\n",
+    },
+    Defect {
+        name: "counts_are_not_looked_at",
+        file: "credvault_auth.py",
+        right: "check_nonce=True",
+        wrong: "check_nonce=False",
+    },
+    Defect {
+        name: "copies_are_asked_about",
+        file: "kamailio.cfg",
+        right: "!t_newtran()",
+        wrong: "is_method(\"ACK\")",
+    },
+    Defect {
+        name: "anybody_is_anybody",
+        file: "kamailio.cfg",
+        right: "$var(claimed) != $var(user) + \"@\" + SIP_DOMAIN",
+        wrong: "$var(user) == \"\"",
+    },
+    Defect {
+        name: "all_have_one_source",
+        file: "credvault_auth.py",
+        right: "KSR.pv.get(\"$si\")",
+        wrong: "\"127.0.0.1\"",
+    },
+];
+
+#[test]
+fn passwords_change_in_the_vault_alone() {
+    let mut edge = Edge::start();
+    let (name, first) = edge.create("alice");
+    Phone::registers(&edge, "alice", &first).gets(200);
+    Phone::registers(&edge, "alice", &first).over_tcp().gets(200);
+    Phone::registers(&edge, "alice", "wrong").gets(401);
+    Phone::registers(&edge, "nobody", &first).gets(401);
+
+    let second = rotate(&edge, &name, 0);
+    Phone::registers(&edge, "alice", &first).gets(401);
+    Phone::registers(&edge, "alice", &second).gets(200);
+
+    let rotated = Instant::now();
+    let third = rotate(&edge, &name, 4);
+    Phone::registers(&edge, "alice", &second).gets(200);
+    assert!(rotated.elapsed() < Duration::from_secs(4), "too slow to see an overlap of 4 s");
+    Phone::registers(&edge, "alice", &third).gets(200);
+    // A right response of the old password until its time, a refusal after it.
+    while Phone::registers(&edge, "alice", &second).expects(200).ok {
+        assert!(rotated.elapsed() < PATIENCE, "the old password does not die");
+    }
+    assert!(rotated.elapsed() >= Duration::from_secs(4), "the old password died too soon");
+    Phone::registers(&edge, "alice", &second).gets(401);
+    Phone::registers(&edge, "alice", &third).gets(200);
+
+    enable(&edge, &name, false);
+    Phone::registers(&edge, "alice", &third).gets(401);
+    enable(&edge, &name, true);
+    Phone::registers(&edge, "alice", &third).gets(200);
+    assert!(edge.kamailio.is_running(), "nobody touched Kamailio");
+    let log = edge.kamailio.log();
+    for secret in [&first, &second, &third] {
+        assert!(!log.contains(secret.as_str()), "a password is in the log");
+    }
+}
+
+#[test]
+fn nobody_gets_in_while_the_vault_is_away() {
+    let mut edge = Edge::start();
+    let (_, password) = edge.create("alice");
+    Phone::registers(&edge, "alice", &password).gets(200);
+
+    // One was challenged before, and answers after.
+    let asked = Phone::sends(&edge, "alice", "Supported: path").gets(401);
+    let right = answer(asked.last(), "alice", &password);
+    edge.stop_vault();
+    for header in ["Supported: path", &right] {
+        let told = Phone::sends(&edge, "alice", header).gets(503);
+        assert!(told.last().contains("Retry-After: 10"), "{}", told.last());
+    }
+    let log = edge.kamailio.log();
+    assert!(log.contains("UNAVAILABLE") && log.contains("is the vault running"), "{log}");
+
+    edge.start_vault();
+    // Each worker looks for it once a second.
+    let begun = Instant::now();
+    let mut in_a_row = 0;
+    while in_a_row < 20 {
+        assert!(begun.elapsed() < PATIENCE, "the vault is back, and a worker does not notice");
+        let ok = Phone::registers(&edge, "alice", &password).expects(200).ok;
+        in_a_row = if ok { in_a_row + 1 } else { 0 };
+    }
+    println!("all workers registered again {} ms after", begun.elapsed().as_millis());
+    // A right response to a nonce of the vault that was: the phone goes on by itself.
+    let told = Phone::sends(&edge, "alice", &right).gets(401);
+    assert!(told.last().contains("stale=true"), "{}", told.last());
+    let right = answer(told.last(), "alice", &password);
+    Phone::sends(&edge, "alice", &right).gets(200);
+
+    // It has the connection, and does not answer.
+    edge.vault.as_ref().unwrap().freeze();
+    let begun = Instant::now();
+    Phone::sends(&edge, "alice", "Supported: path").gets(503);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(4), "800 ms, and what sipp takes: {took:?}");
+    assert!(edge.kamailio.log().contains("DEADLINE_EXCEEDED"), "{}", edge.kamailio.log());
+}
+
+#[test]
+fn an_answer_is_good_once() {
+    let edge = Edge::start();
+    let (_, password) = edge.create("alice");
+    let asked = Phone::sends(&edge, "alice", "Supported: path").gets(401);
+    let right = answer(asked.last(), "alice", &password);
+    let told = Phone::sends(&edge, "alice", &right).gets(200);
+    assert_eq!(parameter(told.last(), "nc"), "00000001", "Authentication-Info: {}", told.last());
+    for _ in 0..2 {
+        let told = Phone::sends(&edge, "alice", &right).gets(401);
+        assert_ne!(parameter(told.last(), "nonce"), parameter(asked.last(), "nonce"));
+    }
+    assert!(edge.kamailio.log().contains("NONCE_REPLAYED"));
+
+    // The nonce is for the address that it was made for.
+    let asked = Phone::sends(&edge, "alice", "Supported: path").gets(401);
+    let right = answer(asked.last(), "alice", &password);
+    Phone::sends(&edge, "alice", &right).from("127.0.0.2").gets(401);
+    assert!(edge.kamailio.log().contains("'alice' from 127.0.0.2: INVALID_REASON_NONCE_FOREIGN"));
+    Phone::sends(&edge, "alice", &right).gets(200);
+
+    // A nonce of somebody else's making.
+    let foreign = asked.last().replace(parameter(asked.last(), "nonce"), "AUAAAA");
+    Phone::sends(&edge, "alice", &answer(&foreign, "alice", &password)).gets(401);
+    assert!(edge.kamailio.log().contains("'alice' from 127.0.0.1: INVALID_REASON_NONCE_FOREIGN"));
+}
+
+#[test]
+fn copies_of_a_request_are_not_replays() {
+    let edge = Edge::start();
+    let (_, password) = edge.create("alice");
+    let asked = Phone::sends(&edge, "alice", "Supported: path").gets(401);
+    let right = answer(asked.last(), "alice", &password);
+    let statuses =
+        exchange(edge.kamailio.address, 20, |port| request("REGISTER", "", right.as_bytes(), port));
+    assert_eq!(statuses, BTreeSet::from(["200".to_owned()]), "{}", edge.kamailio.log());
+}
+
+#[test]
+fn nobody_registers_as_somebody_else() {
+    let edge = Edge::start();
+    let (_, password) = edge.create("alice");
+    edge.create("bob");
+    for other in ["bob", "Alice", "%62ob", "alice%00"] {
+        Phone::registers_as(&edge, "alice", &password, other).gets(403);
+    }
+    // Another way to write one's own name.
+    Phone::registers_as(&edge, "alice", &password, "%61lice").gets(200);
+}
+
+#[test]
+fn what_no_phone_sends_is_refused_and_harms_nobody() {
+    let mut edge = Edge::start();
+    let (_, password) = edge.create("alice");
+    let long = format!("Authorization: Digest realm=\"{REALM}\", nonce=\"{}\"", "n".repeat(3000));
+    for header in [
+        "Authorization: Digest username",
+        "Authorization: Digest ,,,",
+        "Authorization: Digest username=\"a\"b\"",
+        "Authorization: Digest realm=\"sip.test\", realm=\"sip.test\"",
+        "Authorization: Digest realm=\"sip.test\", username=\"\u{1}\"",
+        "Authorization: Digest username=\"alice\", realm=\"sip.test\", nonce=\"n\", uri=\"sip:sip.test\", response=\"zz\"",
+        &long,
+    ] {
+        Phone::sends(&edge, "alice", header).gets(400);
+    }
+    for header in [
+        "Authorization: Basic YWxpY2U6eA==",
+        "Authorization: Digest username=\"alice\", realm=\"elsewhere\"",
+    ] {
+        Phone::sends(&edge, "alice", header).gets(401);
+    }
+    // Bytes that are no text.
+    let header = b"Authorization: Digest username=\"\xff\", realm=\"sip.test\"";
+    let statuses = exchange(edge.kamailio.address, 1, |port| request("REGISTER", "", header, port));
+    assert_eq!(statuses, BTreeSet::from(["400".to_owned()]));
+    Phone::registers(&edge, "alice", &password).gets(200);
+    let log = edge.kamailio.log();
+    assert!(!log.contains("Traceback"), "{log}");
+    assert!(edge.kamailio.is_running());
+}
+
+#[test]
+fn a_thousand_phones_register() {
+    const PHONES: usize = 1000;
+    let edge = Edge::start();
+    let file = edge.dir.path().join("phones.csv");
+    let lines = (0..PHONES).map(|number| format!("phone-{number},{REALM}\n"));
+    fs::write(&file, format!("username,realm\n{}", lines.collect::<String>())).unwrap();
+    let out = edge.dir.path().join("passwords.csv");
+    let vault = edge.vault.as_ref().unwrap();
+    let mut import = credvault(["credentials", "import", "--account", "dev", "--address"]);
+    import.arg(vault.address.to_string()).arg("--out").arg(&out).arg(&file);
+    let imported = import.env("CREDVAULT_TOKEN", vault.token()).output().unwrap();
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    let made = fs::read_to_string(out).unwrap();
+    let users = made.lines().skip(1).map(|line| {
+        let columns: Vec<_> = line.split(',').collect();
+        (columns[1].to_owned(), columns[3].to_owned())
+    });
+    let users: Vec<_> = users.collect();
+    assert_eq!(users.len(), PHONES);
+
+    let begun = Instant::now();
+    let told = Phone::all_register(&edge, &users).gets(200);
+    let took = begun.elapsed();
+    let of = |status: &str| {
+        let told = told.messages.iter().filter(|it| it.get(8..11) == Some(status));
+        told.map(|it| it.lines().find(|it| it.starts_with("Call-ID:")).unwrap())
+            .collect::<HashSet<_>>()
+            .len()
+    };
+    assert_eq!((of("401"), of("200")), (PHONES, PHONES));
+    let others: Vec<_> =
+        told.statuses().into_iter().filter(|it| !["401", "200"].contains(it)).collect();
+    assert!(others.is_empty(), "{others:?}");
+    println!("{PHONES} registrations, each with its challenge, in {} ms", took.as_millis());
+}
+
+#[test]
+fn sha_256() {
+    let edge = Edge::with(&["#!define CREDVAULT_ALGORITHM \"SHA-256\""]);
+    let (_, password) = edge.create("alice");
+    let asked = Phone::sends(&edge, "alice", "Supported: path").gets(401);
+    assert_eq!(parameter(asked.last(), "algorithm"), "SHA-256");
+    Phone::sends(&edge, "alice", &answer(asked.last(), "alice", &password)).gets(200);
+    let asked = Phone::sends(&edge, "alice", "Supported: path").gets(401);
+    Phone::sends(&edge, "alice", &answer(asked.last(), "alice", "wrong")).gets(401);
+    // The nonce is for SHA-256 alone: nobody on the way makes a phone answer with MD5.
+    let weaker = asked.last().replace("SHA-256", "MD5");
+    Phone::sends(&edge, "alice", &answer(&weaker, "alice", &password)).gets(401);
+}
+
+#[test]
+fn an_api_token_is_replaced_without_a_restart() {
+    let mut edge = Edge::start();
+    let (_, password) = edge.create("alice");
+    let good = edge.token(Role::Verifier);
+    for (token, code, advice) in [
+        ("cv1_wrong_wrong".to_owned(), "UNAUTHENTICATED", "put a new API token into"),
+        (edge.token(Role::Reader), "PERMISSION_DENIED", "needs the role verifier"),
+    ] {
+        edge.write_token(&token);
+        Phone::sends(&edge, "alice", "Supported: path").gets(503);
+        let log = edge.kamailio.log();
+        assert!(log.contains(code) && log.contains(advice), "{log}");
+        assert!(
+            !log.contains(token.as_str()) && !log.contains(good.as_str()),
+            "a token is in the log"
+        );
+    }
+    fs::remove_file(edge.dir.path().join(TOKEN)).unwrap();
+    Phone::sends(&edge, "alice", "Supported: path").gets(503);
+    assert!(edge.kamailio.log().contains("put one into"), "{}", edge.kamailio.log());
+    edge.write_token(&good);
+    Phone::registers(&edge, "alice", &password).gets(200);
+    assert!(edge.kamailio.is_running());
+}
+
+#[test]
+fn a_vault_elsewhere_is_reached_by_tls() {
+    let (edge, password) = tls::start();
+    Phone::registers(&edge, "alice", &password).gets(200);
+    Phone::registers(&edge, "alice", "wrong").gets(401);
+}
+
+#[test]
+fn what_is_unsafe_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join(TOKEN);
+    fs::write(&token, "a token").unwrap();
+    for (mode, vault, reason) in [
+        (0o640, "127.0.0.1:9", "is open to others: chmod 600"),
+        (0o600, "192.0.2.1:9", "is not on this machine: set CREDVAULT_CA_FILE"),
+        (0o600, "localhost.example.org:9", "is not on this machine"),
+    ] {
+        fs::set_permissions(&token, fs::Permissions::from_mode(mode)).unwrap();
+        let mut kamailio = Kamailio::begin(dir.path(), vault, TOKEN, &[]);
+        assert!(!kamailio.end().success());
+        assert!(kamailio.log().contains(reason), "{}", kamailio.log());
+    }
+}
+
+#[test]
+fn who_guesses_waits_and_nobody_else_does() {
+    let edge = Edge::start();
+    let (_, password) = edge.create("alice");
+    let (_, others) = edge.create("bob");
+    // One more every 6 s is forgiven.
+    let guesses = (0..30).find(|number| {
+        let wrong = format!("guess-{number}");
+        !Phone::registers(&edge, "alice", &wrong).from("127.0.0.2").expects(401).ok
+    });
+    let guesses = guesses.expect("who guesses is held off");
+    println!("held off after {guesses} wrong passwords");
+    let told = Phone::registers(&edge, "alice", "another").from("127.0.0.2").gets(500);
+    assert!(told.last().contains("Retry-After: "), "{}", told.last());
+    Phone::registers(&edge, "alice", &password).from("127.0.0.3").gets(200);
+    Phone::registers(&edge, "bob", &others).from("127.0.0.2").gets(200);
+}
+
+#[test]
+fn calls_are_challenged_too() {
+    let edge = Edge::start();
+    let (_, password) = edge.create("alice");
+    let (_, others) = edge.create("bob");
+    let bob = Waiting::start(&edge, "bob", &others);
+    Phone::calls_in_vain(&edge, ("alice", "wrong"), "alice").gets(407);
+    Phone::calls_in_vain(&edge, ("alice", &password), "bob").gets(403);
+    // With a tag in To it looks like part of a call, and there is none.
+    let route = format!("Route: <sip:{};lr>, <sip:192.0.2.1;lr>", edge.kamailio.address);
+    let forged = exchange(edge.kamailio.address, 1, |port| {
+        request("INVITE", ";tag=forged", route.as_bytes(), port)
+    });
+    assert_eq!(forged, BTreeSet::from(["481".to_owned()]));
+    Phone::calls(&edge, "alice", &password, "bob").gets(200);
+    assert!(bob.was_called(), "{}", edge.kamailio.log());
+}
+
+/// Runs a test once more with a defect, which it has to see.
+fn planted(name: &str, test: &str, sees: &str) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env("KAMAILIO_DEFECT", name);
+    let ran = command.output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(!ran.status.success(), "{test} does not notice {name}");
+    assert!(said.contains(sees), "{test} fails for another reason than {name}: {said}");
+}
+
+#[test]
+fn planted_errors_that_let_in_are_caught() {
+    planted("an_error_lets_in", "nobody_gets_in_while_the_vault_is_away", "not 503, but [\"200\"]");
+}
+
+#[test]
+fn planted_replays_are_caught() {
+    planted("counts_are_not_looked_at", "an_answer_is_good_once", "not 401, but [\"200\"]");
+}
+
+#[test]
+fn planted_copies_are_caught() {
+    planted("copies_are_asked_about", "copies_of_a_request_are_not_replays", "\"401\"");
+}
+
+#[test]
+fn planted_impostors_are_caught() {
+    planted(
+        "anybody_is_anybody",
+        "nobody_registers_as_somebody_else",
+        "not 403, but [\"401\", \"200\"]",
+    );
+}
+
+#[test]
+fn planted_lockouts_are_caught() {
+    planted(
+        "all_have_one_source",
+        "who_guesses_waits_and_nobody_else_does",
+        "not 200, but [\"401\", \"500\"]",
+    );
+}
+
+fn rotate(edge: &Edge, name: &str, overlap: i64) -> String {
+    let request = RotateCredentialRequest {
+        name: name.to_owned(),
+        overlap: Some(prost_types::Duration { seconds: overlap, nanos: 0 }),
+        ..RotateCredentialRequest::default()
+    };
+    edge.runtime.block_on(edge.clients().rotate(request)).unwrap().1.password
+}
+
+fn enable(edge: &Edge, name: &str, enabled: bool) {
+    let credential =
+        Credential { name: name.to_owned(), enabled: Some(enabled), ..Credential::default() };
+    let request = UpdateCredentialRequest {
+        credential: Some(credential),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["enabled".to_owned()] }),
+        ..UpdateCredentialRequest::default()
+    };
+    edge.runtime.block_on(edge.clients().update(request)).unwrap();
+}
