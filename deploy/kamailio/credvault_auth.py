@@ -91,12 +91,16 @@ def channel():
         "grpc.keepalive_timeout_ms": 5_000,
         # The environment may name a proxy, which must not see the token.
         "grpc.enable_http_proxy": 0,
-    }.items()
+    }
+    if TARGET.startswith("unix:"):
+        # gRPC would name the path as the host, which HTTP/2 does not take.
+        options["grpc.default_authority"] = "localhost"
+    options = tuple(options.items())
     if not CA_FILE:
-        return grpc.insecure_channel(TARGET, tuple(options))
+        return grpc.insecure_channel(TARGET, options)
     files = (CA_FILE, KEY_FILE, CERT_FILE)
     read = [open(file, "rb").read() if file else None for file in files]
-    return grpc.secure_channel(TARGET, grpc.ssl_channel_credentials(*read), tuple(options))
+    return grpc.secure_channel(TARGET, grpc.ssl_channel_credentials(*read), options)
 
 
 def is_local(target):
