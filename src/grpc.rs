@@ -15,6 +15,7 @@ mod front;
 mod going_on;
 mod health;
 mod holding;
+mod items;
 pub mod json;
 mod large_answers;
 mod measure;

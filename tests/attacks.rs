@@ -30,6 +30,8 @@ mod floods;
 mod frames;
 #[path = "attacks/honest.rs"]
 mod honest;
+#[path = "attacks/requests.rs"]
+mod requests;
 #[path = "attacks/stock.rs"]
 mod stock;
 #[path = "attacks/streams.rs"]

@@ -3,21 +3,14 @@
 //! The names are those that grpcurl prints. Fields that have their default are there, too, so that a script
 //! finds an empty list where there is nothing.
 
-use std::sync::LazyLock;
-
-use anyhow::Context as _;
 use prost::{Message, Name};
 use prost_reflect::{
-    DescriptorError, DescriptorPool, DeserializeOptions, DynamicMessage, Kind, MapKey,
-    MessageDescriptor, ReflectMessage as _, SerializeOptions, Value,
+    DeserializeOptions, DynamicMessage, Kind, MapKey, ReflectMessage as _, SerializeOptions, Value,
 };
 use serde_json::de::Deserializer;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
-use super::proto::DESCRIPTORS;
-
-static POOL: LazyLock<Result<DescriptorPool, DescriptorError>> =
-    LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS));
+use super::proto::descriptor;
 
 /// A message of the contract.
 pub trait Described: Message + Name + Default {}
@@ -38,8 +31,7 @@ pub fn pretty<M: Described>(message: &M) -> anyhow::Result<String> {
 pub fn parse<M: Described>(json: &str) -> anyhow::Result<M> {
     let mut from = Deserializer::from_str(json);
     let options = DeserializeOptions::new().deny_unknown_fields(false);
-    let message =
-        DynamicMessage::deserialize_with_options(descriptor::<M>()?, &mut from, &options)?;
+    let message = DynamicMessage::deserialize_with_options(descriptor::<M>(), &mut from, &options)?;
     from.end()?;
     Ok(message.transcode_to()?)
 }
@@ -117,13 +109,8 @@ fn duration(message: &DynamicMessage) -> Option<String> {
     Some(format!("{:#}", jiff::SignedDuration::from_secs(seconds)))
 }
 
-fn descriptor<M: Described>() -> anyhow::Result<MessageDescriptor> {
-    let descriptor = POOL.as_ref()?.get_message_by_name(&M::full_name());
-    descriptor.with_context(|| format!("describe {}", M::full_name()))
-}
-
 fn dynamic<M: Described>(message: &M) -> anyhow::Result<DynamicMessage> {
-    Ok(DynamicMessage::decode(descriptor::<M>()?, message.encode_to_vec().as_slice())?)
+    Ok(DynamicMessage::decode(descriptor::<M>(), message.encode_to_vec().as_slice())?)
 }
 
 fn write<M: Described>(message: &M, formatter: impl Formatter) -> anyhow::Result<String> {

@@ -205,6 +205,14 @@ pub(super) fn message_too_large(limit: u32) -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+/// For a request with more items than it may have.
+pub(super) fn too_many_items(most: usize) -> Status {
+    metrics::refused(Limit::Message);
+    let details = details("MESSAGE_TOO_LARGE", HashMap::new());
+    let message = format!("the lists of a request may have at most {most} items together");
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 fn details(reason: &str, metadata: HashMap<String, String>) -> ErrorDetails {
     ErrorDetails::with_error_info(reason, DOMAIN, metadata)
 }

@@ -23,6 +23,12 @@ use crate::support::{Clients, TestVault};
 
 const GET: &str = "/credvault.v1.CredentialService/GetCredential";
 
+const MALFORMED: &str = "InvalidArgument MALFORMED_MESSAGE";
+
+const TOO_LARGE: &str = "ResourceExhausted MESSAGE_TOO_LARGE";
+
+const BATCH: &str = "/credvault.v1.UseService/BatchVerifySipDigest";
+
 const MAX: usize = 64 * 1024;
 
 /// A message that decodes, and then finds nothing.
@@ -169,6 +175,44 @@ async fn a_message_has_at_most_64_kib() {
         assert_eq!(said, (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"));
     }
     honest_call(&mut vault.acme().await).await;
+}
+
+/// An empty item has two bytes on the wire, and some hundred where it is decoded.
+#[tokio::test]
+async fn what_a_request_has_too_many_of_is_refused_before_it_is_decoded() {
+    let vault = TestVault::start().await;
+    let raw = connect(&vault).await;
+    let checks = |count: usize| bytes_field(2, b"").repeat(count);
+    let field = bytes_field(1, b"");
+    let form = |count: usize| bytes_field(3, &field.repeat(count));
+    let batch = |of: &[u8], checks| framed(&[bytes_field(1, of), checks].concat());
+    let webhook = |form| framed(&[bytes_field(1, b"accounts/other/providers/main"), form].concat());
+    let (acme, other) = (b"accounts/acme", b"accounts/other");
+    let verify = "/credvault.v1.UseService/VerifyTwilioWebhook";
+    for (case, path, body, expected) in [
+        ("256 checks", BATCH, batch(acme, checks(256)), "OK"),
+        ("257", BATCH, batch(acme, checks(257)), "InvalidArgument INVALID_FIELD requests"),
+        // Those are validated, and so after it is known whether the caller may ask.
+        ("257 elsewhere", BATCH, batch(other, checks(257)), "NotFound NOT_FOUND"),
+        ("2,000 elsewhere", BATCH, batch(other, checks(2_000)), "NotFound NOT_FOUND"),
+        // This is a limit, and the same to everybody.
+        ("2,001", BATCH, batch(acme, checks(2_001)), TOO_LARGE),
+        ("2,001 elsewhere", BATCH, batch(other, checks(2_001)), TOO_LARGE),
+        ("262,000", BATCH, batch(acme, checks(262_000)), TOO_LARGE),
+        ("2,000 fields", verify, webhook(form(2_000)), "NotFound NOT_FOUND"),
+        ("2,001 fields", verify, webhook(form(2_001)), TOO_LARGE),
+        ("in two forms", verify, webhook([form(1_000), form(1_001)].concat()), TOO_LARGE),
+        ("261,000 fields", verify, webhook(form(261_000)), TOO_LARGE),
+        (
+            "cut",
+            BATCH,
+            framed(&[checks(1_990), bytes_field(50, &[0; 99]), vec![0x12, 1]].concat()),
+            MALFORMED,
+        ),
+        ("no field", BATCH, framed(&[vec![0x02, 0], checks(2_001)].concat()), MALFORMED),
+    ] {
+        assert_eq!(raw.call(path, body).await.outcome, expected, "{case}");
+    }
 }
 
 #[tokio::test]
