@@ -19,6 +19,7 @@ mod items;
 pub mod json;
 mod large_answers;
 mod measure;
+mod places;
 pub mod proto;
 mod provider_service;
 mod rotation_service;

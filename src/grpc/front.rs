@@ -19,11 +19,13 @@ use super::frame::{self, Checked, Messages};
 use super::going_on::GoingOn;
 use super::health::{Asks, Health};
 use super::holding::Holding;
-use super::large_answers::{LargeAnswers, OwnLargeAnswers, Pieces};
+use super::large_answers::{self, Pieces};
+use super::places::{OwnPlaces, Places};
 use super::watches::{self, CredentialWatches, StrangersWatches, Watches};
 use super::{Services, measure, status};
 use crate::access::spiffe::Workload;
 use crate::access::{self, Caller};
+use crate::defect::{Defect, planted};
 use crate::telemetry::metrics::AuthenticationFailure;
 use crate::vault::{Error, Vault};
 
@@ -44,14 +46,18 @@ pub struct Peer {
     /// The workload that its certificate names, if it showed one.
     pub workload: Option<Arc<Workload>>,
     watches: Watches,
-    large_answers: OwnLargeAnswers,
+    large_answers: OwnPlaces,
 }
 
 impl Peer {
     /// Whom a new connection leads to, of whom nothing but the address is known.
     pub fn stranger(address: String) -> Self {
-        let (watches, large_answers) = (Watches::of_connection(), OwnLargeAnswers::new());
-        Self { address, workload: None, watches, large_answers }
+        Self {
+            address,
+            workload: None,
+            watches: Watches::of_connection(),
+            large_answers: OwnPlaces::new(large_answers::BOUNDS),
+        }
     }
 }
 
@@ -63,7 +69,7 @@ pub struct Front {
     services: Arc<Services>,
     strangers_watches: StrangersWatches,
     credential_watches: CredentialWatches,
-    large_answers: LargeAnswers,
+    large_answers: Places,
     health: Health,
 }
 
@@ -74,7 +80,7 @@ impl Front {
             services: Arc::new(services),
             strangers_watches: StrangersWatches::new(),
             credential_watches: CredentialWatches::new(),
-            large_answers: LargeAnswers::new(),
+            large_answers: Places::new(large_answers::BOUNDS),
             health,
         }
     }
@@ -132,7 +138,8 @@ impl Front {
         } else {
             None
         };
-        let large = reflection || LargeAnswers::come_from(path);
+        let large = reflection || large_answers::come_from(path);
+        let large = large && !planted(Defect::HoardedAnswers);
         let own = large.then(|| peer.large_answers.clone());
         let watching = (path == watches::CREDENTIALS).then(|| peer.watches.clone());
         let caller =

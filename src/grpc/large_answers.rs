@@ -2,71 +2,21 @@
 //! few at once.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use super::places::Bounds;
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use tokio::sync::Semaphore;
 
-use crate::defect::{Defect, planted};
-use crate::shares::Shares;
-
-/// Of one connection.
-const OF_CONNECTION: usize = 2;
-
-/// Of one caller, on however many connections.
-const OF_CALLER: usize = 64;
-
-/// Of all together. An answer has at most 1 MiB.
-const OF_ALL: usize = 256;
+/// How many there may be at once. An answer has at most 1 MiB.
+pub(super) const BOUNDS: Bounds = Bounds { connection: 2, caller: 64, all: 256 };
 
 /// What HTTP/2 gets of an answer at once: what it has got is its own, and not seen here any more.
 const PIECE: usize = 16 * 1024;
 
-/// The large answers that there may still be on one connection. All clones are one.
-#[derive(Debug, Clone)]
-pub(super) struct OwnLargeAnswers(Arc<Semaphore>);
-
-/// The large answers that there may still be on all connections. All clones are one.
-#[derive(Debug, Clone)]
-pub(super) struct LargeAnswers {
-    all: Arc<Semaphore>,
-    by_caller: Shares<String>,
-}
-
-impl OwnLargeAnswers {
-    /// Those of a new connection.
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(OF_CONNECTION)))
-    }
-}
-
-impl LargeAnswers {
-    pub(super) fn new() -> Self {
-        Self { all: Arc::new(Semaphore::new(OF_ALL)), by_caller: Shares::of(OF_CALLER) }
-    }
-
-    /// Whether the answer to a call of `path` may be one. Others have at most what a resource has.
-    pub(super) fn come_from(path: &str) -> bool {
-        path.rsplit('/').next().is_some_and(|method| method.starts_with("List"))
-    }
-
-    /// One less, of a connection and of whoever calls on it, for as long as what is returned lives. Waits until there is
-    /// one.
-    pub(super) async fn take(
-        &self,
-        own: &OwnLargeAnswers,
-        caller: &str,
-    ) -> impl Send + Unpin + use<> {
-        if planted(Defect::HoardedAnswers) {
-            return None;
-        }
-        // None of them is ever closed.
-        let own = Arc::clone(&own.0).acquire_owned().await.ok();
-        let share = self.by_caller.take(caller.to_owned()).await;
-        Some((own, share, Arc::clone(&self.all).acquire_owned().await.ok()))
-    }
+/// Whether the answer to a call of `path` may be one. Others have at most what a resource has.
+pub(super) fn come_from(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|method| method.starts_with("List"))
 }
 
 /// A body in small pieces, of which the last is a single byte.
@@ -123,38 +73,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_has_two_a_caller_sixty_four_and_all_two_hundred_and_fifty_six() {
-        let all = LargeAnswers::new();
-        let take = |own: &OwnLargeAnswers, caller: &'static str| {
-            let (own, all) = (own.clone(), all.clone());
-            Box::pin(async move { all.take(&own, caller).await })
-        };
-        let connection = OwnLargeAnswers::new;
-        let first = connection();
-        let mut held: Vec<_> = (0..2).map(|_| take(&first, "a").now_or_never().unwrap()).collect();
-        let mut third = take(&first, "a");
-        assert!(third.as_mut().now_or_never().is_none());
-        for caller in ["a", "b", "c", "d"] {
-            let left = if caller == "a" { OF_CALLER - 2 } else { OF_CALLER };
-            held.extend((0..left).map(|_| take(&connection(), caller).now_or_never().unwrap()));
-            assert!(take(&connection(), caller).now_or_never().is_none(), "{caller} has its share");
-        }
-        assert_eq!(held.len(), OF_ALL);
-        let other = connection();
-        let mut waits = take(&other, "e");
-        assert!(waits.as_mut().now_or_never().is_none());
-        // The deadline of a call drops it while it waits.
-        drop(third);
-        held.remove(0);
-        held.push(waits.now_or_never().expect("what is over makes room"));
-        held.clear();
-        assert_eq!(
-            [&first.0, &other.0, &all.all].map(|left| left.available_permits()),
-            [2, 2, 256]
-        );
-    }
-
-    #[test]
     fn a_body_in_pieces_is_the_same_and_its_last_piece_one_byte() {
         for size in [0, 1, 2, PIECE, PIECE + 1, PIECE + 2, 3 * PIECE + 7] {
             let data: Bytes = (0..size).map(|n| u8::try_from(n % 251).unwrap()).collect();
@@ -181,7 +99,7 @@ mod tests {
             ("/ListService/Get", false),
             ("", false),
         ] {
-            assert_eq!(LargeAnswers::come_from(path), large, "{path}");
+            assert_eq!(come_from(path), large, "{path}");
         }
     }
 }
