@@ -79,6 +79,8 @@ pub enum Defect {
     EndlessPatience,
     /// Any number of large answers may wait for clients that do not take them. Caught by the attacks.
     HoardedAnswers,
+    /// Any number of large requests may be under way, however long their callers take to send them. Caught by the attacks.
+    HoardedRequests,
     /// What a request has many of is counted after it was decoded. Caught by the attacks.
     UncountedItems,
     /// Accepting goes on at once after an error that only time mends. Caught by the attacks.
@@ -125,6 +127,7 @@ impl Defect {
             Self::LabelPaths => "label-paths",
             Self::EndlessPatience => "endless-patience",
             Self::HoardedAnswers => "hoarded-answers",
+            Self::HoardedRequests => "hoarded-requests",
             Self::UncountedItems => "uncounted-items",
             Self::SpinningAccept => "spinning-accept",
         }

@@ -4,8 +4,11 @@
 //! declared length and answers faults with INTERNAL or `OUT_OF_RANGE`. Here:
 //!
 //! - a length above the limit is refused from its header alone (`MESSAGE_TOO_LARGE`);
-//! - a set flag, an early end, no message or a second one is `MALFORMED_MESSAGE`.
+//! - a set flag, an early end, no message or a second one is `MALFORMED_MESSAGE`;
+//! - the length is known, and a place can be waited for, before tonic sees it.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -13,6 +16,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tonic::Status;
 
+use super::places::Bounds;
 use super::status;
 
 /// The largest request message of most calls.
@@ -20,6 +24,13 @@ const MAX_MESSAGE: u32 = 64 * 1024;
 
 /// The largest request message of those that bring what others made, or many things at once.
 const MAX_LARGE_MESSAGE: u32 = 512 * 1024;
+
+/// How many messages above `MAX_MESSAGE` may be under way at once, from their header to the end of their call: 64 MiB in
+/// all. Who does not send the rest holds a quarter of that at most, and for no longer than a call may take.
+///
+/// What has come of one that waits is unread, up to its window of 64 KiB. Four would fill the window of their connection, and
+/// those that have a place could not go on.
+pub(super) const LARGE_AT_ONCE: Bounds = Bounds { connection: 8, caller: 32, all: 128, waiting: 3 };
 
 /// The paths of those.
 const LARGE: [&str; 2] = [
@@ -45,13 +56,52 @@ pub(super) enum Messages {
 pub(super) struct Checked<B> {
     inner: B,
     scanner: Scanner,
+    /// What was read to know the length, and has not passed yet.
+    held: VecDeque<Frame<Bytes>>,
     failed: bool,
 }
 
 impl<B> Checked<B> {
     /// `limit` is that of one message.
     pub(super) fn new(inner: B, messages: Messages, limit: u32) -> Self {
-        Self { inner, scanner: Scanner::new(messages, limit), failed: false }
+        let scanner = Scanner::new(messages, limit);
+        Self { inner, scanner, held: VecDeque::new(), failed: false }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Checked<B> {
+    /// Whether the message is larger than those of most calls may be. Waits for its header, which passes later: tonic
+    /// reserves memory for all of it as soon as it sees that.
+    pub(super) async fn is_large(&mut self) -> Result<bool, Status> {
+        if self.scanner.limit <= MAX_MESSAGE {
+            return Ok(false);
+        }
+        while self.scanner.seen == 0 {
+            match poll_fn(|context| self.poll_checked(context)).await? {
+                // Frames without data are nothing to anybody, and there is no end to how many a caller may send.
+                Some(frame) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+                Some(frame) => self.held.push_back(frame),
+                None => break,
+            }
+        }
+        Ok(self.scanner.length > MAX_MESSAGE)
+    }
+
+    fn poll_checked(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame<Bytes>>, Status>> {
+        let checked = match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+            Some(Ok(frame)) => match frame.data_ref() {
+                Some(data) => self.scanner.scan(data).map(|()| Some(frame)),
+                None => Ok(Some(frame)),
+            },
+            // The caller reset the stream or went away; nobody reads the answer.
+            Some(Err(_)) => Err(Status::cancelled("the request was cancelled")),
+            None => self.scanner.finish().map(|()| None),
+        };
+        self.failed = checked.is_err();
+        Poll::Ready(checked)
     }
 }
 
@@ -69,17 +119,10 @@ where
         if self.failed {
             return Poll::Ready(None);
         }
-        let checked = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-            Some(Ok(frame)) => match frame.data_ref() {
-                Some(data) => self.scanner.scan(data).map(|()| Some(frame)),
-                None => Ok(Some(frame)),
-            },
-            // The caller reset the stream or went away; nobody reads the answer.
-            Some(Err(_)) => Err(Status::cancelled("the request was cancelled")),
-            None => self.scanner.finish().map(|()| None),
-        };
-        self.failed = checked.is_err();
-        Poll::Ready(checked.transpose())
+        if let Some(frame) = self.held.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        self.poll_checked(cx).map(Result::transpose)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -95,12 +138,14 @@ struct Scanner {
     seen: u32,
     header: [u8; 5],
     header_filled: usize,
+    /// Of the message that began last.
+    length: u32,
     missing: usize,
 }
 
 impl Scanner {
     fn new(messages: Messages, limit: u32) -> Self {
-        Self { messages, limit, seen: 0, header: [0; 5], header_filled: 0, missing: 0 }
+        Self { messages, limit, seen: 0, header: [0; 5], header_filled: 0, length: 0, missing: 0 }
     }
 
     fn scan(&mut self, mut data: &[u8]) -> Result<(), Status> {
@@ -139,6 +184,7 @@ impl Scanner {
         }
         self.header_filled = 0;
         self.seen = self.seen.saturating_add(1);
+        self.length = length;
         self.missing = usize::try_from(length).unwrap_or(usize::MAX);
         Ok(())
     }
@@ -156,6 +202,10 @@ impl Scanner {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{FutureExt as _, StreamExt as _, stream};
+    use http_body_util::{BodyExt as _, StreamBody};
     use proptest::prelude::*;
 
     use super::*;
@@ -204,6 +254,38 @@ mod tests {
         }
         assert_eq!(verdict(&two, 3, Messages::Many), None);
         assert_eq!(verdict(&[], 1, Messages::Many), None);
+    }
+
+    /// What a body of these pieces is said to be, and what passes of it.
+    fn passes(pieces: &[&[u8]], limit: u32) -> (Result<bool, tonic::Code>, Vec<u8>) {
+        let frames = pieces.iter().map(|piece| Frame::data(Bytes::copy_from_slice(piece)));
+        // After these it waits for more.
+        let frames = stream::iter(frames.map(Ok::<_, Infallible>)).chain(stream::pending());
+        let mut body = Checked::new(StreamBody::new(frames), Messages::One, limit);
+        let said = body.is_large().now_or_never().expect("the header is there");
+        let rest = std::iter::from_fn(|| body.frame().now_or_never().flatten());
+        let rest = rest.filter_map(Result::ok).filter_map(|frame| frame.into_data().ok());
+        (said.map_err(|status| status.code()), rest.flatten().collect())
+    }
+
+    #[test]
+    fn a_large_message_is_told_from_its_header_and_passes_as_it_came() {
+        let small = framed(MAX_MESSAGE, 3);
+        let large = framed(MAX_MESSAGE + 1, 3);
+        for (bytes, expected) in [(&small, false), (&large, true)] {
+            for cut in 1..bytes.len() {
+                let pieces: Vec<_> = bytes.chunks(cut).collect();
+                let came = (Ok(expected), bytes.clone());
+                assert_eq!(passes(&pieces, MAX_LARGE_MESSAGE), came, "cut {cut}");
+            }
+        }
+        let empty: Vec<_> = large.chunks(1).flat_map(|piece| [&[][..], piece]).collect();
+        assert_eq!(passes(&empty, MAX_LARGE_MESSAGE), (Ok(true), large.clone()));
+        // Nothing is read of calls that may have no such message.
+        assert_eq!(passes(&[&small], MAX_MESSAGE), (Ok(false), small.clone()));
+        let refused = framed(MAX_LARGE_MESSAGE + 1, 3);
+        let (said, passed) = passes(&[&refused], MAX_LARGE_MESSAGE);
+        assert_eq!((said, passed.len()), (Err(tonic::Code::ResourceExhausted), 0));
     }
 
     #[test]

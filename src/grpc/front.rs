@@ -1,7 +1,7 @@
 //! The front door: what happens to every call before and after its service.
 //!
-//! Deadline → panic isolation → size of the metadata → authentication → place for a large answer → frame check → service →
-//! log line. Health is open to everybody, reflection to everybody in dev, everything else to callers with a valid API token
+//! Deadline → panic isolation → size of the metadata → authentication → place for a large answer → place for a large request
+//! → frame check → service → log line. Health is open to everybody, reflection to everybody in dev, everything else to callers with a valid API token
 //! or client certificate only, so that an unknown peer cannot even find out which methods exist.
 
 use std::panic::AssertUnwindSafe;
@@ -47,6 +47,7 @@ pub struct Peer {
     pub workload: Option<Arc<Workload>>,
     watches: Watches,
     large_answers: OwnPlaces,
+    large_requests: OwnPlaces,
 }
 
 impl Peer {
@@ -57,6 +58,7 @@ impl Peer {
             workload: None,
             watches: Watches::of_connection(),
             large_answers: OwnPlaces::new(large_answers::BOUNDS),
+            large_requests: OwnPlaces::new(frame::LARGE_AT_ONCE),
         }
     }
 }
@@ -70,6 +72,7 @@ pub struct Front {
     strangers_watches: StrangersWatches,
     credential_watches: CredentialWatches,
     large_answers: Places,
+    large_requests: Places,
     health: Health,
 }
 
@@ -81,6 +84,7 @@ impl Front {
             strangers_watches: StrangersWatches::new(),
             credential_watches: CredentialWatches::new(),
             large_answers: Places::new(large_answers::BOUNDS),
+            large_requests: Places::new(frame::LARGE_AT_ONCE),
             health,
         }
     }
@@ -141,6 +145,8 @@ impl Front {
         let large = reflection || large_answers::come_from(path);
         let large = large && !planted(Defect::HoardedAnswers);
         let own = large.then(|| peer.large_answers.clone());
+        let limit = frame::limit(path);
+        let own_requests = peer.large_requests.clone();
         let watching = (path == watches::CREDENTIALS).then(|| peer.watches.clone());
         let caller =
             if open { None } else { Some(self.authenticate(request.headers(), peer).await?) };
@@ -148,15 +154,21 @@ impl Front {
         // Before anything is read. The deadline of the call ends the wait as well.
         let principal = caller.as_ref().map_or("", |caller| &caller.actor.principal);
         let place = match own {
-            Some(own) => Some(self.large_answers.take(&own, principal).await),
+            Some(own) => self.large_answers.take(&own, principal).await,
             None => None,
         };
         let watching = match watching {
             Some(own) => Some(self.credential_watches.take(&own, principal)?),
             None => None,
         };
-        let limit = frame::limit(request.uri().path());
         let mut request = request.map(|body| Checked::new(body, messages, limit));
+        // Kept until the call ends: what it decodes to is as large, and may have to wait for the store.
+        let _room = if request.body_mut().is_large().await? && !planted(Defect::HoardedRequests) {
+            let room = self.large_requests.take(&own_requests, principal).await;
+            Some(room.ok_or_else(status::too_many_large_requests)?)
+        } else {
+            None
+        };
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
         }

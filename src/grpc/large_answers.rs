@@ -4,12 +4,15 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use tokio::sync::Semaphore;
+
 use super::places::Bounds;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-/// How many there may be at once. An answer has at most 1 MiB.
-pub(super) const BOUNDS: Bounds = Bounds { connection: 2, caller: 64, all: 256 };
+/// How many there may be at once. An answer has at most 1 MiB. Any number may wait: of these nothing has been made yet.
+pub(super) const BOUNDS: Bounds =
+    Bounds { connection: 2, caller: 64, all: 256, waiting: Semaphore::MAX_PERMITS };
 
 /// What HTTP/2 gets of an answer at once: what it has got is its own, and not seen here any more.
 const PIECE: usize = 16 * 1024;

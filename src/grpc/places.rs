@@ -15,11 +15,16 @@ pub(super) struct Bounds {
     pub(super) caller: usize,
     /// Of all together.
     pub(super) all: usize,
+    /// How many of one connection may wait for one.
+    pub(super) waiting: usize,
 }
 
 /// The places that there still are on one connection. All clones are one.
 #[derive(Debug, Clone)]
-pub(super) struct OwnPlaces(Arc<Semaphore>);
+pub(super) struct OwnPlaces {
+    places: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
 
 /// The places that there still are on all connections. All clones are one.
 #[derive(Debug, Clone)]
@@ -31,7 +36,9 @@ pub(super) struct Places {
 impl OwnPlaces {
     /// Those of a new connection.
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self(Arc::new(Semaphore::new(bounds.connection)))
+        let [places, waiting] =
+            [bounds.connection, bounds.waiting].map(|most| Arc::new(Semaphore::new(most)));
+        Self { places, waiting }
     }
 }
 
@@ -42,12 +49,17 @@ impl Places {
     }
 
     /// One less, of a connection and of whoever calls on it, for as long as what is returned lives. Waits until there is
-    /// one.
-    pub(super) async fn take(&self, own: &OwnPlaces, caller: &str) -> impl Send + Unpin + use<> {
+    /// one; none where as many wait as may.
+    pub(super) async fn take(
+        &self,
+        own: &OwnPlaces,
+        caller: &str,
+    ) -> Option<impl Send + Unpin + use<>> {
+        let _waits = own.waiting.try_acquire().ok()?;
         // None of them is ever closed.
-        let own = Arc::clone(&own.0).acquire_owned().await.ok();
+        let place = Arc::clone(&own.places).acquire_owned().await.ok();
         let share = self.by_caller.take(caller.to_owned()).await;
-        (own, share, Arc::clone(&self.all).acquire_owned().await.ok())
+        Some((place, share, Arc::clone(&self.all).acquire_owned().await.ok()))
     }
 }
 
@@ -57,13 +69,13 @@ mod tests {
 
     use super::*;
 
-    fn took<T>(taking: impl Future<Output = T>) -> T {
-        taking.now_or_never().expect("there is one")
+    fn took<T>(taking: impl Future<Output = Option<T>>) -> T {
+        taking.now_or_never().flatten().expect("there is one")
     }
 
     #[test]
     fn a_connection_a_caller_and_all_have_as_many_as_the_bounds_say() {
-        let bounds = Bounds { connection: 2, caller: 64, all: 256 };
+        let bounds = Bounds { connection: 2, caller: 64, all: 256, waiting: 2 };
         let all = Places::new(bounds);
         let take = |own: &OwnPlaces, caller: &'static str| {
             let (own, all) = (own.clone(), all.clone());
@@ -74,6 +86,11 @@ mod tests {
         let mut held: Vec<_> = (0..2).map(|_| took(take(&first, "a"))).collect();
         let mut third = take(&first, "a");
         assert!(third.as_mut().now_or_never().is_none());
+        let mut fourth = take(&first, "a");
+        assert!(fourth.as_mut().now_or_never().is_none());
+        assert!(take(&first, "a").now_or_never().unwrap().is_none(), "two wait already");
+        drop(fourth);
+        assert!(take(&first, "a").now_or_never().is_none(), "one waits");
         for caller in ["a", "b", "c", "d"] {
             let left = if caller == "a" { bounds.caller - 2 } else { bounds.caller };
             held.extend((0..left).map(|_| took(take(&connection(), caller))));
@@ -89,9 +106,9 @@ mod tests {
         // What is over makes room.
         held.push(took(waits));
         held.clear();
-        assert_eq!(
-            [&first.0, &other.0, &all.all].map(|left| left.available_permits()),
-            [2, 2, 256]
-        );
+        for own in [first, other] {
+            assert_eq!([own.places, own.waiting].map(|left| left.available_permits()), [2, 2]);
+        }
+        assert_eq!(all.all.available_permits(), 256);
     }
 }

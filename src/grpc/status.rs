@@ -189,6 +189,15 @@ pub(super) fn too_many_credential_watches() -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+/// For a large request that is one too many.
+pub(super) fn too_many_large_requests() -> Status {
+    metrics::refused(Limit::LargeRequests);
+    let mut details = details("RATE_LIMITED", HashMap::new());
+    details.set_retry_info(Some(RETRY_AFTER));
+    let message = "too many large requests of this connection wait: send fewer at once";
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 /// For a watch that ends because the vault does.
 pub(super) fn stopping() -> Status {
     let mut details = details("STOPPING", HashMap::new());

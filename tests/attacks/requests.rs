@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use credvault::grpc::proto::{
     ApiToken, BatchVerifySipDigestRequest, CreateApiTokenRequest, VerifySipDigestRequest,
 };
@@ -11,7 +12,7 @@ use tonic::Code;
 
 use crate::Row;
 use crate::support::Clients;
-use crate::support::raw::{Raw, framed};
+use crate::support::raw::{Raw, declared, framed};
 use crate::target::{Target, connect, pass};
 
 const BATCH: &str = "/credvault.v1.UseService/BatchVerifySipDigest";
@@ -78,6 +79,35 @@ async fn registrar(target: &Target, until: Instant) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_requests_that_never_end() {
+    let target = Target::ours();
+    let mut checked = 0;
+    let row = Row::of(&target, async {
+        let all_but_one = vec![0; MOST - 1];
+        let body = Bytes::from(declared(0, u32::try_from(MOST).unwrap(), &all_but_one));
+        let held = connections(&target, 16).await;
+        let mut calls = Vec::new();
+        for raw in &held {
+            for _ in 0..64 {
+                let (response, mut stream) = raw.start(raw.head(BATCH)).await;
+                stream.send_data(body.clone(), false).unwrap();
+                calls.push((response, stream));
+            }
+        }
+        // Nearly as long as a call may take.
+        let until = Instant::now() + Duration::from_secs(6);
+        checked = registrar(&target, until).await;
+        drop(calls);
+    })
+    .await;
+    let cost = row.peak.saturating_sub(row.before);
+    let said = format!("{} MiB for 1,024 requests, {checked} checks of others", cost >> 20);
+    row.print("requests without end", "vault", &said);
+    assert!(cost < COST, "requests that never end cost {cost} bytes");
+    row.is_unharmed();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_of_empty_items() {
     // Each of two bytes. A field of a form within its message, whose length takes three more.
     let batch = [0x12, 0].repeat(MOST / 2);
@@ -115,8 +145,12 @@ async fn requests_of_empty_items() {
 
 #[cfg(feature = "planted-defects")]
 #[test]
-fn planted_uncounted_items_are_caught() {
-    let test = "requests::requests_of_empty_items";
-    let said = crate::support::process::caught(test, "uncounted-items");
-    assert!(said.contains("empty items cost"), "{said}");
+fn planted_hoarded_and_uncounted_requests_are_caught() {
+    for (defect, test, sign) in [
+        ("hoarded-requests", "large_requests_that_never_end", "requests that never end cost"),
+        ("uncounted-items", "requests_of_empty_items", "empty items cost"),
+    ] {
+        let said = crate::support::process::caught(&format!("requests::{test}"), defect);
+        assert!(said.contains(sign), "{defect}: {said}");
+    }
 }

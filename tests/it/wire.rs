@@ -215,6 +215,38 @@ async fn what_a_request_has_too_many_of_is_refused_before_it_is_decoded() {
     }
 }
 
+/// Of requests above 64 KiB a connection has eight under way and three that wait. Others, and small ones, go on.
+#[tokio::test]
+async fn large_requests_that_do_not_end_hold_up_themselves_alone() {
+    let vault = TestVault::start().await;
+    let raw = connect(&vault).await;
+    let batch = |length: usize| {
+        framed(&[bytes_field(1, b"accounts/acme"), bytes_field(50, &vec![0; length])].concat())
+    };
+    let (small, large) = (batch(1_000), batch(2 * MAX));
+    let empty = "InvalidArgument INVALID_FIELD requests";
+    let mut held = Vec::new();
+    for _ in 0..11 {
+        let (response, mut stream) = raw.start(raw.head(BATCH)).await;
+        let (begin, rest) = large.split_at(1_000);
+        stream.send_data(Bytes::copy_from_slice(begin), false).unwrap();
+        // When this is answered that has begun.
+        assert_eq!(raw.call(BATCH, small.clone()).await.outcome, empty);
+        stream.send_data(Bytes::copy_from_slice(&rest[..rest.len() - 1]), false).unwrap();
+        held.push((response, stream));
+    }
+    let refused = "ResourceExhausted RATE_LIMITED retry 1s";
+    assert_eq!(raw.call(BATCH, large.clone()).await.outcome, refused);
+    assert_eq!(raw.call(BATCH, small).await.outcome, empty);
+    assert_eq!(connect(&vault).await.call(BATCH, large.clone()).await.outcome, empty);
+    // One after the other gets what it lacks, those that wait among them.
+    for (response, mut stream) in held {
+        stream.send_data(Bytes::copy_from_slice(&large[large.len() - 1..]), true).unwrap();
+        assert_eq!(answer(response).await.unwrap().outcome, empty);
+    }
+    assert_eq!(raw.call(BATCH, large).await.outcome, empty);
+}
+
 #[tokio::test]
 async fn a_declared_length_is_refused_without_waiting_for_it() {
     let vault = TestVault::start().await;

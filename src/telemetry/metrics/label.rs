@@ -188,6 +188,8 @@ values! {
         Watches = "health_watches",
         /// Watches of credentials.
         CredentialWatches = "credential_watches",
+        /// Requests above 64 KiB under way.
+        LargeRequests = "large_requests",
         /// Bytes of metadata.
         Metadata = "metadata_size",
         /// Bytes of a message.
