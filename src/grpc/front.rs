@@ -1,8 +1,9 @@
 //! The front door: what happens to every call before and after its service.
 //!
 //! Deadline → panic isolation → size of the metadata → authentication → place for a large answer → place for a large request
-//! → frame check → service → log line. Health is open to everybody, reflection to everybody in dev, everything else to callers with a valid API token
-//! or client certificate only, so that an unknown peer cannot even find out which methods exist.
+//! → frame check → service → log line. Health is open to everybody, reflection to everybody in dev, everything else to
+//! callers with a valid API token or client certificate only, so that an unknown peer cannot even find out which methods
+//! exist.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

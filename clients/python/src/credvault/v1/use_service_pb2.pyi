@@ -391,7 +391,7 @@ class WebhookForm(_message.Message):
     FIELDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___WebhookField]:
-        """In any order."""
+        """In any order, and at most 2,000."""
 
     def __init__(
         self,
