@@ -116,10 +116,11 @@ class Lossy:
     all connections die without a word.
 
     It reads the frames of HTTP/2 (RFC 9113 section 4.1) that the vault sends, and ends the connection instead of the
-    first HEADERS for as many answers as it was told to.
+    first HEADERS for as many answers as it was told to. Or it resets the call there, as a proxy may.
     """
 
     _HEADERS = 0x1
+    _CANCEL = (0x8).to_bytes(4)
 
     def __init__(self, vault: str) -> None:
         host, _, port = vault.rpartition(":")
@@ -127,6 +128,7 @@ class Lossy:
         self._lock = threading.Lock()
         self._to_lose = 0
         self.lost = 0
+        self._resets = False
         self._dead: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = [self._listener]
@@ -134,10 +136,10 @@ class Lossy:
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._start(self._accept)
 
-    def lose(self, answers: int) -> None:
-        """Loses the next so many answers."""
+    def lose(self, answers: int, reset: bool = False) -> None:
+        """Loses the next so many answers: with their connections, or by RST_STREAM with CANCEL."""
         with self._lock:
-            self._to_lose, self.lost = answers, 0
+            self._to_lose, self.lost, self._resets = answers, 0, reset
 
     def die(self) -> None:
         """Nothing passes any more on the connections that there are, and nobody is told."""
@@ -170,7 +172,10 @@ class Lossy:
             while len(head := frames.read(9)) == 9:
                 frame = head + frames.read(int.from_bytes(head[:3]))
                 if frame[3] == self._HEADERS and self._loses():
-                    break
+                    if not self._resets:
+                        break
+                    # Behind the headers, without which those of later answers could not be read (RFC 7541).
+                    frame += b"\0\0\x04\x03\0" + frame[5:9] + self._CANCEL
                 if caller not in self._dead:
                     caller.sendall(frame)
         _end(caller, vault)

@@ -25,6 +25,9 @@ def test_calls_retries_and_errors(server: Server, lossy: Lossy, user: str) -> No
             lossy.lose(1)
             rotated = await vault.credentials.RotateCredential(rotate)
             assert (lossy.lost, rotated.sealed.version) == (1, 2)
+            lossy.lose(1, reset=True)
+            rotated = await vault.credentials.RotateCredential(rotate)
+            assert (lossy.lost, rotated.sealed.version) == (1, 3)
             lossy.lose(1)
             with pytest.raises(credvault.AlreadyIssued):
                 await vault.credentials.RotateCredential(credentials.RotateCredentialRequest(name=name))
@@ -52,6 +55,43 @@ def test_a_watch(server: Server, credential: str) -> None:
                     pass
 
     asyncio.run(watch())
+
+
+def test_a_cancel_stays_one(server: Server, lossy: Lossy, credential: str) -> None:
+    async def cancel() -> None:
+        async with credvault.aio.connect(lossy.address, token_file=server.token_file) as vault:
+            await vault.credentials.GetCredential(credentials.GetCredentialRequest(name=credential))
+            lossy.die()
+            request = credentials.RotateCredentialRequest(name=credential)
+            for end in (None, vault.close):
+                call = asyncio.ensure_future(vault.credentials.RotateCredential(request))
+                await asyncio.sleep(0.2)
+                if end is None:
+                    call.cancel()
+                else:
+                    await end()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+
+    asyncio.run(cancel())
+
+
+def test_a_vault_that_is_closed_between_two_attempts_hides_nothing(
+    server: Server, lossy: Lossy, credential: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def rotate() -> None:
+        vault = credvault.aio.connect(lossy.address, token_file=server.token_file)
+
+        async def close(_: float) -> None:
+            await vault.close()
+
+        monkeypatch.setattr("asyncio.sleep", close)
+        lossy.lose(1)
+        with pytest.raises(credvault.Unavailable) as raised:
+            await vault.credentials.RotateCredential(credentials.RotateCredentialRequest(name=credential))
+        assert raised.value.may_have_happened
+
+    asyncio.run(rotate())
 
 
 def test_a_webhook(server: Server, provider: str) -> None:

@@ -11,6 +11,7 @@ import credvault
 from conftest import ACCOUNT, Server, creation
 from credvault.v1 import access_service_pb2 as access
 from credvault.v1 import credential_service_pb2 as credentials
+from harness import Lossy
 
 
 def test_an_issued_password_verifies_and_another_does_not(
@@ -114,6 +115,17 @@ def test_a_watch_tells_what_is_there_and_ends_when_it_is_cancelled(vault: credva
     watch.cancel()
     with pytest.raises(credvault.CallError) as raised:
         next(iter(watch))
+    assert raised.value.code == grpc.StatusCode.CANCELLED
+    # After which nobody is to watch again.
+    assert not isinstance(raised.value, credvault.Unavailable)
+
+
+def test_a_watch_that_a_proxy_cancels_can_go_on(lossy: Lossy, lossy_vault: credvault.Vault) -> None:
+    lossy.lose(1, reset=True)
+    watch = lossy_vault.credentials.WatchCredentials(credentials.WatchCredentialsRequest(parent=ACCOUNT), timeout=30)
+    with pytest.raises(credvault.Unavailable) as raised:
+        for _ in watch:
+            pass
     assert raised.value.code == grpc.StatusCode.CANCELLED
 
 

@@ -1,5 +1,6 @@
 """A lost answer: what is asked again, with what effect, and what is not."""
 
+import threading
 from collections.abc import Callable
 
 import grpc
@@ -30,22 +31,50 @@ def version_of(vault: credvault.Vault, credential: str) -> int:
     return vault.credentials.GetCredential(request).credential.version
 
 
-def rotate_with_a_lost_answer(lossy: Lossy, vault: credvault.Vault, credential: str) -> None:
+def rotate_with_a_lost_answer(lossy: Lossy, vault: credvault.Vault, credential: str, reset: bool = False) -> None:
     """For a key whose private half nobody has: only how often the vault did it counts."""
     request = credentials.RotateCredentialRequest(name=credential)
     request.recipient.hpke_public_key = bytes(range(32))
-    lossy.lose(1)
+    lossy.lose(1, reset)
     response = vault.credentials.RotateCredential(request)
     assert lossy.lost == 1
     assert response.sealed.version == response.rotation.version
     assert not request.request_id, "the caller's request is his own"
 
 
+@pytest.mark.parametrize("reset", [False, True])
 def test_a_mutation_whose_answer_is_lost_has_one_effect(
-    lossy: Lossy, lossy_vault: credvault.Vault, vault: credvault.Vault, credential: str
+    lossy: Lossy, lossy_vault: credvault.Vault, vault: credvault.Vault, credential: str, reset: bool
 ) -> None:
-    rotate_with_a_lost_answer(lossy, lossy_vault, credential)
+    rotate_with_a_lost_answer(lossy, lossy_vault, credential, reset)
     assert version_of(vault, credential) == 2
+
+
+def test_a_call_that_a_proxy_cancels_may_have_happened(
+    lossy: Lossy, server: Server, vault: credvault.Vault, credential: str
+) -> None:
+    lossy.lose(1, reset=True)
+    with credvault.connect(lossy.address, token_file=server.token_file, attempts=1) as once:
+        with pytest.raises(credvault.Unavailable) as raised:
+            once.credentials.RotateCredential(credentials.RotateCredentialRequest(name=credential))
+    assert (raised.value.code, raised.value.may_have_happened) == (grpc.StatusCode.CANCELLED, True)
+    assert version_of(vault, credential) == 2
+
+
+def test_a_call_that_another_thread_closes_may_have_happened(lossy: Lossy, server: Server, credential: str) -> None:
+    vault = credvault.connect(lossy.address, token_file=server.token_file)
+    version_of(vault, credential)
+    lossy.die()
+    closing = threading.Timer(0.3, vault.close)
+    closing.start()
+    request = credentials.RotateCredentialRequest(name=credential)
+    with pytest.raises(credvault.Unavailable) as raised:
+        vault.credentials.RotateCredential(request)
+    closing.join()
+    assert (raised.value.code, raised.value.may_have_happened) == (grpc.StatusCode.CANCELLED, True)
+    assert raised.value.request_id
+    with pytest.raises(ValueError, match="closed"):
+        vault.credentials.RotateCredential(request)
 
 
 def test_planted_without_one_request_id_it_has_two(
@@ -219,6 +248,7 @@ def vaults_status(code: grpc.StatusCode, reason: str, retry_delay: float | None 
 
 UNAVAILABLE, EXHAUSTED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
 DEADLINE, INTERNAL = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL
+CANCELLED, DENIED = grpc.StatusCode.CANCELLED, grpc.StatusCode.PERMISSION_DENIED
 
 
 @pytest.mark.parametrize(
@@ -227,6 +257,7 @@ DEADLINE, INTERNAL = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL
         (Status(UNAVAILABLE), 0.05),
         (Status(DEADLINE), 0.05),
         (Status(INTERNAL), 0.05),
+        (Status(CANCELLED), 0.05),
         (vaults_status(UNAVAILABLE, "STORAGE_UNAVAILABLE", 1.5), 1.5),
         (vaults_status(DEADLINE, "DEADLINE_EXCEEDED"), 0.05),
         (vaults_status(EXHAUSTED, "OVERLOADED", 1.0), 1.0),
@@ -235,7 +266,8 @@ DEADLINE, INTERNAL = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL
         (vaults_status(UNAVAILABLE, "UPSTREAM_PROTOCOL"), None),
         (vaults_status(INTERNAL, "INTERNAL"), None),
         (vaults_status(UNAVAILABLE, "UPSTREAM_RATE_LIMITED", 60.0), None),
-        (Status(grpc.StatusCode.CANCELLED), None),
+        (Status(EXHAUSTED), None),
+        (vaults_status(CANCELLED, "ANY"), None),
     ],
 )
 def test_the_vault_says_when_to_come_again(status: Status, waits: float | None) -> None:
@@ -249,6 +281,31 @@ def test_the_vault_says_when_to_come_again(status: Status, waits: float | None) 
             attempts.pause(status)
     else:
         assert waits <= attempts.pause(status) <= 2 * waits
+
+
+@pytest.mark.parametrize(
+    ("status", "may_have_happened"),
+    [
+        # Such as an answer that is too large for this end.
+        (Status(EXHAUSTED), True),
+        (Status(CANCELLED), True),
+        (Status(DENIED), True),
+        (Status(grpc.StatusCode.UNIMPLEMENTED), False),
+        (vaults_status(EXHAUSTED, "RATE_LIMITED"), False),
+        (vaults_status(DENIED, "ROLE_MISSING"), False),
+        (vaults_status(UNAVAILABLE, "UPSTREAM_UNAVAILABLE"), True),
+    ],
+)
+def test_what_the_vault_has_not_refused_may_have_happened(status: Status, may_have_happened: bool) -> None:
+    for method, request, changes in (
+        ("RotateCredential", credentials.RotateCredentialRequest(), True),
+        ("GetCredential", credentials.GetCredentialRequest(), False),
+    ):
+        attempts = credvault._retry.Attempts(method, request, credvault._retry.Limits(10.0, 1), None)
+        attempts.timeout()
+        with pytest.raises(credvault.CallError) as raised:
+            attempts.pause(status)
+        assert raised.value.may_have_happened == (may_have_happened and changes)
 
 
 def test_what_may_not_be_repeated_is_repeated_when_nothing_was_done() -> None:

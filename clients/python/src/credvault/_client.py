@@ -53,7 +53,7 @@ class Vault:
         self.use = UseServiceStub(calls)
 
     def close(self) -> None:
-        """Ends the connection, and the calls on it."""
+        """Ends the connection, and the calls on it, with `Unavailable`."""
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -153,8 +153,14 @@ class _Unary:
                 )
                 return answer
             except grpc.RpcError as error:
-                wait = attempts.pause(cast("Any", error))
-            time.sleep(wait)
+                end = error
+            except (OSError, ValueError):
+                # The channel is closed, or the file of the token is gone.
+                if attempts.last is None:
+                    raise
+                raise attempts.last from None
+            # Out here, so that what it raises does not lead to gRPC's frames, which have the token.
+            time.sleep(attempts.pause(cast("Any", end)))
 
     def future(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError("call it in a thread, or use credvault.aio")
@@ -174,7 +180,7 @@ class _Answers:
         try:
             return next(self._inner)
         except grpc.RpcError as error:
-            raise end_of_stream(self._method, cast("Any", error)) from error
+            raise end_of_stream(self._method, cast("Any", error), self._inner.cancelled()) from error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

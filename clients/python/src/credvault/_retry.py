@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from google.protobuf.message import Message
 
-from credvault.errors import CallError, Status, error_of, is_unanswered, outcome_of
+from credvault.errors import CallError, Status, error_of, is_open, is_unanswered, outcome_of
 
 # The vault gives up after 8 s by itself, and says so.
 _ATTEMPT_TIMEOUT = 10.0
@@ -56,6 +56,8 @@ class Attempts:
         self._most = limits.attempts
         self._tries = 0
         self._may_have_happened = False
+        self.last: CallError | None = None
+        """How the last attempt ended. It says more than why there can be no other: a closed channel, a lost file."""
         self._deadline = time.monotonic() + (limits.timeout if timeout is None else timeout)
 
     def timeout(self) -> float:
@@ -67,16 +69,14 @@ class Attempts:
         """How long to wait before the next attempt, after this end of the last one. Raises if there is to be none."""
         outcome = outcome_of(self._method, status)
         unanswered = is_unanswered(outcome)
-        self._may_have_happened |= unanswered and not is_read(self._method)
+        self._may_have_happened |= is_open(outcome) and not is_read(self._method)
         helps = unanswered and (not outcome.reason or outcome.retry_delay is not None)
         helps |= outcome.reason in ("DEADLINE_EXCEEDED", "OVERLOADED")
         # Full in the exponent and half by chance: who was cut off together does not come back together.
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (self._tries - 1))
         wait: float = max(longest * _CHANCE.uniform(0.5, 1.0), outcome.retry_delay or 0.0)
         in_time = self._tries < self._most and time.monotonic() + wait < self._deadline
-        if helps and in_time and (self._may_repeat or outcome.reason == "OVERLOADED"):
-            return wait
-        raise error_of(
+        self.last = error_of(
             replace(
                 outcome,
                 request_id=request_id_of(self.request) or "",
@@ -84,11 +84,15 @@ class Attempts:
                 may_have_happened=self._may_have_happened,
             )
         )
+        if helps and in_time and (self._may_repeat or outcome.reason == "OVERLOADED"):
+            return wait
+        raise self.last
 
 
-def end_of_stream(method: str, status: Status) -> CallError:
-    """The error with which a stream ends. Watch again with the last `resume_token`."""
-    return error_of(outcome_of(method.rpartition("/")[2], status))
+def end_of_stream(method: str, status: Status, by_caller: bool = False) -> CallError:
+    """The error with which a stream ends. Watch again with the last `resume_token`, unless the caller cancelled it."""
+    outcome = outcome_of(method.rpartition("/")[2], status)
+    return CallError(outcome) if by_caller else error_of(outcome)
 
 
 def with_request_id(request: Message) -> Message:

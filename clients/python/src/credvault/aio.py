@@ -60,7 +60,7 @@ class Vault:
         self.use = UseServiceStub(calls)
 
     async def close(self) -> None:
-        """Ends the connection, and the calls on it."""
+        """Ends the connection, and the calls on it, with `asyncio.CancelledError`."""
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -117,8 +117,14 @@ class _Calls:
                 try:
                     return await inner(attempts.request, timeout=attempts.timeout(), metadata=with_token, **options)
                 except grpc.aio.AioRpcError as error:
-                    wait = attempts.pause(cast("Any", error))
-                await asyncio.sleep(wait)
+                    end = error
+                except (OSError, ValueError, grpc.aio.UsageError):
+                    # The channel is closed, or the file of the token is gone.
+                    if attempts.last is None:
+                        raise
+                    raise attempts.last from None
+                # Out here, so that what it raises does not lead to gRPC's frames, which have the token.
+                await asyncio.sleep(attempts.pause(cast("Any", end)))
 
         return call
 

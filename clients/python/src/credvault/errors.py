@@ -121,7 +121,7 @@ class ResourceExhausted(CallError):
 
 
 class Unavailable(CallError):
-    """No answer: the vault is not there, or the answer was lost, or the vault or a carrier took too long.
+    """No answer: the vault is not there, the answer was lost, the call cut off, or the vault or a carrier too slow.
 
     `may_have_happened` says whether the call may have been carried out.
     """
@@ -140,8 +140,9 @@ _CLASSES: dict[grpc.StatusCode, type[CallError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Unavailable,
 }
 
-# A vault gives a reason with each of its errors. One of these without a reason comes from on the way.
-_FROM_ON_THE_WAY = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
+# A vault gives a reason with each of its errors. One of these without a reason comes from on the way: a proxy that
+# resets a call cancels it, and so does `close` in another thread.
+_FROM_ON_THE_WAY = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED)
 
 
 class Status(Protocol):
@@ -178,6 +179,17 @@ def is_unanswered(outcome: Outcome) -> bool:
     if outcome.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return True
     return not outcome.reason and outcome.code in _FROM_ON_THE_WAY
+
+
+def is_open(outcome: Outcome) -> bool:
+    """Whether a call may have been carried out, for all that its end says: it does not come from the vault.
+
+    Such as an answer that is too large for this end, or that somebody on the way held back. A method that is not there
+    is not carried out.
+    """
+    if is_unanswered(outcome):
+        return True
+    return not outcome.reason and outcome.code != grpc.StatusCode.UNIMPLEMENTED
 
 
 def error_of(outcome: Outcome) -> CallError:
