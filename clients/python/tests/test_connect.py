@@ -1,5 +1,6 @@
 """Where a client connects, how, and what it shows on the way."""
 
+import asyncio
 import ipaddress
 import os
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from credvault.v1 import credential_service_pb2 as credentials
 from harness import command, served_vault
 
 LISTS = credentials.ListCredentialsRequest(parent="accounts/acme")
+WATCHES = credentials.WatchCredentialsRequest(parent="accounts/acme")
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,45 @@ def test_a_token_is_one_line_and_never_shown(tmp_path: Path) -> None:
         credvault.connect("127.0.0.1:1", token_file=tmp_path / "none")
     with pytest.raises(ValueError, match="not both"):
         credvault.connect("127.0.0.1:1", token="cv1_secret", token_file=tmp_path / "none")
+
+
+def variables(error: BaseException | None) -> list[str]:
+    """Those of all frames that an error leads to, as what reports errors shows them."""
+    found = []
+    while error is not None:
+        frames = error.__traceback__
+        while frames is not None:
+            found += [f"{name} = {value!r}" for name, value in frames.tb_frame.f_locals.items()]
+            frames = frames.tb_next
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def test_a_token_is_in_no_variable_of_a_frame() -> None:
+    async def ask() -> None:
+        async with credvault.aio.connect("127.0.0.1:1", token=credvault.Secret("cv1_secret")) as vault:
+            await vault.credentials.ListCredentials(LISTS, timeout=0.1)
+
+    async def watch() -> None:
+        async with credvault.aio.connect("127.0.0.1:1", token=credvault.Secret("cv1_secret")) as vault:
+            async for _ in vault.credentials.WatchCredentials(WATCHES, timeout=0.1):
+                pass
+
+    with credvault.connect("127.0.0.1:1", token=credvault.Secret("cv1_secret")) as vault:
+        for call in (
+            lambda: vault.credentials.ListCredentials(LISTS, timeout=0.1),
+            lambda: next(vault.credentials.WatchCredentials(WATCHES, timeout=0.1)),
+            lambda: asyncio.run(ask()),
+            lambda: asyncio.run(watch()),
+        ):
+            with pytest.raises(credvault.Unavailable) as raised:
+                call()
+            found = variables(raised.value)
+            assert any("<credvault." in it for it in found)
+            assert not [it for it in found if "cv1_secret" in it]
+    with pytest.raises(ValueError, match="one line") as refused:
+        credvault.connect("127.0.0.1:1", token=credvault.Secret("cv1_secret\n"))
+    assert not [it for it in variables(refused.value) if "cv1_secret" in it]
 
 
 def test_certificate_files_need_tls(tmp_path: Path) -> None:

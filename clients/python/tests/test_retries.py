@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import grpc
 import pytest
@@ -75,6 +76,21 @@ def test_a_call_that_another_thread_closes_may_have_happened(lossy: Lossy, serve
     assert raised.value.request_id
     with pytest.raises(ValueError, match="closed"):
         vault.credentials.RotateCredential(request)
+
+
+def test_a_token_that_goes_between_two_attempts_hides_nothing(
+    lossy: Lossy, server: Server, credential: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.token"
+    file.write_bytes(server.token_file.read_bytes())
+    monkeypatch.setattr("time.sleep", lambda _: file.unlink())
+    lossy.lose(1)
+    with credvault.connect(lossy.address, token_file=file) as vault:
+        with pytest.raises(credvault.Unavailable) as raised:
+            vault.credentials.RotateCredential(credentials.RotateCredentialRequest(name=credential))
+        assert raised.value.may_have_happened
+        with pytest.raises(FileNotFoundError):
+            version_of(vault, credential)
 
 
 def test_planted_without_one_request_id_it_has_two(

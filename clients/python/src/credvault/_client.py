@@ -122,8 +122,8 @@ class _Calls:
         def call(
             request: Any, timeout: float | None = None, metadata: Metadata | None = None, **options: Any
         ) -> _Answers:
-            with_token = (*self._token.metadata(), *(metadata or ()))
-            return _Answers(method, inner(request, timeout=timeout, metadata=with_token, **options))
+            answers = inner(request, timeout=timeout, metadata=(*self._token.metadata(), *(metadata or ())), **options)
+            return _Answers(method, answers)
 
         return call
 
@@ -146,10 +146,12 @@ class _Unary:
     ) -> tuple[Any, grpc.Call]:
         attempts = Attempts(self._method, request, self._limits, timeout)
         while True:
-            with_token = (*self._token.metadata(), *(metadata or ()))
             try:
                 answer: tuple[Any, grpc.Call] = self._inner.with_call(
-                    attempts.request, timeout=attempts.timeout(), metadata=with_token, **options
+                    attempts.request,
+                    timeout=attempts.timeout(),
+                    metadata=(*self._token.metadata(), *(metadata or ())),
+                    **options,
                 )
                 return answer
             except grpc.RpcError as error:

@@ -71,21 +71,23 @@ class Token:
             raise ValueError("give the token or the file that holds it, not both")
         self._file = None if file is None else Path(file)
         self._stamp: tuple[int, int, int] | None = None
-        self._bearer: Metadata = ()
+        self._token: Secret | None = None
         if token is not None:
-            self._bearer = _bearer(token.reveal() if isinstance(token, Secret) else token)
+            self._token = _checked(token if isinstance(token, Secret) else Secret(token))
         self.metadata()  # A file that is not there is told now.
 
     def metadata(self) -> Metadata:
-        """What goes with a call. Raises OSError if the file cannot be read, and ValueError if it holds no token."""
-        if self._file is None:
-            return self._bearer
-        status = self._file.stat()
-        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if stamp != self._stamp:
-            self._bearer = _bearer(self._file.read_text(encoding="utf-8", errors="replace").strip())
-            self._stamp = stamp
-        return self._bearer
+        """What goes with a call. Raises OSError if the file cannot be read, and ValueError if it holds no token.
+
+        Write it where it goes, and into no variable: those of a frame are in the reports of errors.
+        """
+        if self._file is not None:
+            status = self._file.stat()
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if stamp != self._stamp:
+                self._token = _checked(Secret(self._file.read_text(encoding="utf-8", errors="replace").strip()))
+                self._stamp = stamp
+        return () if self._token is None else (("authorization", f"Bearer {self._token.reveal()}"),)
 
 
 def credentials(
@@ -134,7 +136,15 @@ def _is_loopback(host: str) -> bool:
     return address.is_loopback and getattr(address, "ipv4_mapped", None) is None
 
 
-def _bearer(token: str) -> Metadata:
-    if not token or not all("!" <= character <= "~" for character in token):
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _checked(token: Secret) -> Secret:
+    if not token.reveal() or not all("!" <= character <= "~" for character in token.reveal()):
         raise ValueError("the token must be one line, as `credvault tokens create` prints it")
-    return (("authorization", f"Bearer {token}"),)
+    return token

@@ -113,9 +113,13 @@ class _Calls:
         ) -> Any:
             attempts = Attempts(method, request, self._limits, timeout)
             while True:
-                with_token = (*self._token.metadata(), *(metadata or ()))
                 try:
-                    return await inner(attempts.request, timeout=attempts.timeout(), metadata=with_token, **options)
+                    return await inner(
+                        attempts.request,
+                        timeout=attempts.timeout(),
+                        metadata=(*self._token.metadata(), *(metadata or ())),
+                        **options,
+                    )
                 except grpc.aio.AioRpcError as error:
                     end = error
                 except (OSError, ValueError, grpc.aio.UsageError):
@@ -134,8 +138,8 @@ class _Calls:
         def call(
             request: Any, *, timeout: float | None = None, metadata: Metadata | None = None, **options: Any
         ) -> _Answers:
-            with_token = (*self._token.metadata(), *(metadata or ()))
-            return _Answers(method, inner(request, timeout=timeout, metadata=with_token, **options))
+            answers = inner(request, timeout=timeout, metadata=(*self._token.metadata(), *(metadata or ())), **options)
+            return _Answers(method, answers)
 
         return call
 
