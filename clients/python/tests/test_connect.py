@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import os
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,7 +32,12 @@ WATCHES = credentials.WatchCredentialsRequest(parent="accounts/acme")
         ("http://127.8.9.1:1", "127.8.9.1:1"),
         ("[::1]:50051", "[::1]:50051"),
         ("localhost:50051", "127.0.0.1:50051"),
-        ("https://vault.example.com:50051", "vault.example.com:50051"),
+        ("LOCALHOST:5", "127.0.0.1:5"),
+        ("http://LocalHost:5", "127.0.0.1:5"),
+        ("https://vault.example.com:50051", "dns:///vault.example.com:50051"),
+        # Hosts, and no schemes of gRPC's.
+        ("https://unix:1", "dns:///unix:1"),
+        ("https://dns:443", "dns:///dns:443"),
         ("https://10.0.0.1:1", "10.0.0.1:1"),
         ("https://[::1]:1", "[::1]:1"),
         ("unix:/run/credvault/socket", "unix:/run/credvault/socket"),
@@ -175,14 +181,14 @@ class Authority:
             .add_extension(constraints, critical=True)
         )
 
-    def issue(self, name: str, subject: x509.GeneralName) -> tuple[Path, Path]:
+    def issue(self, name: str, *subjects: x509.GeneralName) -> tuple[Path, Path]:
         """A certificate and its key in files."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(x509.Name([]), key.public_key(), x509.BasicConstraints(ca=False, path_length=None))
         usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
         both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         certificate = (
-            builder.add_extension(x509.SubjectAlternativeName([subject]), critical=True)
+            builder.add_extension(x509.SubjectAlternativeName(subjects), critical=True)
             .add_extension(usage, critical=True)
             .add_extension(both, critical=False)
             .sign(self._key, hashes.SHA256())
@@ -213,7 +219,8 @@ def authority(made: Path) -> Authority:
 @pytest.fixture(scope="module")
 def with_tls(made: Path, authority: Authority) -> Iterator[str]:
     """The address of that vault, over TLS, with a certificate of the private CA."""
-    certificate, key = authority.issue("server", x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+    names = x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")
+    certificate, key = authority.issue("server", *names)
     tls = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
     trust = ["--tls-trust-domain", f"example.org={authority.file}"]
     with served_vault(made, "127.0.0.1:0", *tls, *trust) as address:
@@ -221,8 +228,21 @@ def with_tls(made: Path, authority: Authority) -> Iterator[str]:
 
 
 def test_a_private_ca_vouches_for_the_vault(made: Path, authority: Authority, with_tls: str) -> None:
-    with credvault.connect(with_tls, token_file=made / "acme.token", ca_file=authority.file) as vault:
-        vault.credentials.ListCredentials(LISTS)
+    for address in (with_tls, with_tls.replace("127.0.0.1", "localhost")):
+        with credvault.connect(address, token_file=made / "acme.token", ca_file=authority.file) as vault:
+            vault.credentials.ListCredentials(LISTS)
+
+
+def test_a_host_is_no_scheme(tmp_path: Path, made: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what is meant for a host called `unix` would go into a socket that is called like its port."""
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server("1", family=socket.AF_UNIX) as listener:
+        listener.settimeout(0.5)
+        with credvault.connect("https://unix:1", token_file=made / "acme.token", ca_file=authority.file) as vault:
+            with pytest.raises(credvault.Unavailable):
+                vault.credentials.ListCredentials(LISTS, timeout=0.5)
+        with pytest.raises(TimeoutError):
+            listener.accept()
 
 
 def test_a_vault_that_nobody_vouches_for_gets_no_call(made: Path, with_tls: str) -> None:

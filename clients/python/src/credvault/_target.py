@@ -43,7 +43,9 @@ class Target:
             ("grpc.http2.max_pings_without_data", 0),
         ]
         if self.is_tls:
-            self.name = _host_and_port(address.removeprefix("https://"))[0]
+            there, host = _host_and_port(address.removeprefix("https://"))
+            # Else a host called `unix` or `dns` would be a scheme of gRPC's.
+            self.name = there if _is_literal(host) else f"dns:///{there}"
             return
         # Else a proxy of the environment would get the token, in plaintext.
         self.options.append(("grpc.enable_http_proxy", 0))
@@ -57,7 +59,7 @@ class Target:
         here, host = _host_and_port(address.removeprefix("http://"))
         if host == "localhost":
             # Not left to DNS, which could lead it elsewhere.
-            here = here.replace("localhost", "127.0.0.1")
+            here = "127.0.0.1" + here[len("localhost") :]
         elif not _is_loopback(host):
             raise ValueError(_NOT_HERE)
         self.name = here
