@@ -1,6 +1,7 @@
 """The client for asyncio: the same policy, awaited."""
 
 import asyncio
+import gc
 
 import grpc
 import pytest
@@ -105,6 +106,21 @@ def test_a_webhook(server: Server, provider: str) -> None:
             assert not await validator.validate(url, {}, signature)
             assert not await validator.validate(url, params, signature, "HMAC_SHA256")
             assert (await validator.check(url, params, signature)).version == 1
+
+    asyncio.run(ask())
+
+
+def test_a_verdict_that_is_not_awaited_is_none(server: Server, provider: str) -> None:
+    async def ask() -> None:
+        async with credvault.aio.connect(server.address, token_file=server.token_file) as vault:
+            validator = AsyncRequestValidator(vault, provider)
+            for taken in (bool, lambda it: not it, lambda it: it and it, lambda it: 1 if it else 0):
+                with pytest.raises(TypeError, match="write `await"):
+                    taken(validator.validate("https://example.com/voice", {}, "wrong"))
+            gc.collect()  # Nor is there a warning, which would be an error here.
+            # What takes an awaitable takes it.
+            verdicts = [validator.validate("https://example.com/voice", {}, "wrong") for _ in range(2)]
+            assert not any(await asyncio.gather(verdicts[0], asyncio.wait_for(verdicts[1], 10)))
 
     asyncio.run(ask())
 

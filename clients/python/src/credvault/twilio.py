@@ -6,7 +6,7 @@ The Auth Token stays in the vault, so nothing here computes a signature.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from credvault.v1.use_service_pb2 import (
     VerifyTwilioWebhookRequest,
@@ -14,7 +14,7 @@ from credvault.v1.use_service_pb2 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Coroutine, Generator, Iterable, Iterator
 
     from credvault._client import Vault
     from credvault.aio import Vault as AsyncVault
@@ -83,14 +83,19 @@ class AsyncRequestValidator:
         self._provider = provider
         self._timeout = timeout
 
-    async def validate(
+    def validate(
         self,
         uri: str,
         params: Fields | str | bytes | None,
         signature: str | None,
         algorithm: str | None = None,
+    ) -> _Verdict:
+        """As `RequestValidator.validate`. Not awaited, it raises TypeError where it is taken for the verdict."""
+        return _Verdict(self._validate(uri, params, signature, algorithm))
+
+    async def _validate(
+        self, uri: str, params: Fields | str | bytes | None, signature: str | None, algorithm: str | None
     ) -> bool:
-        """As `RequestValidator.validate`."""
         return _is_known(algorithm) and (await self.check(uri, params, signature)).valid
 
     async def check(
@@ -99,6 +104,22 @@ class AsyncRequestValidator:
         """As `RequestValidator.check`."""
         request = _request(self._provider, uri, params, signature)
         return await self._vault.use.VerifyTwilioWebhook(request, timeout=self._timeout)
+
+
+class _Verdict:
+    """A verdict to await. A coroutine in its place would be true, whoever made the request."""
+
+    __slots__ = ("_coroutine",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, bool]) -> None:
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, bool]:
+        return self._coroutine.__await__()
+
+    def __bool__(self) -> NoReturn:
+        self._coroutine.close()
+        raise TypeError("there is no verdict yet: write `await validator.validate(…)`")
 
 
 def _is_known(algorithm: str | None) -> bool:
