@@ -89,6 +89,9 @@ def test_nothing_opens_that_was_changed(vault: credvault.Vault, credential: str)
     def set_field(name: str, value: object) -> Callable[[rotations.SealedSecret], None]:
         return lambda copy: setattr(copy, name, value)
 
+    def set_time(seconds: int) -> Callable[[rotations.SealedSecret], None]:
+        return lambda copy: setattr(copy.expire_time, "seconds", seconds)
+
     changes = [
         set_field("credential", f"{credential}x"),
         set_field("version", 99),
@@ -100,6 +103,9 @@ def test_nothing_opens_that_was_changed(vault: credvault.Vault, credential: str)
         set_field("ciphertext", sealed.ciphertext[:-1]),
         lambda copy: copy.expire_time.FromSeconds(sealed.expire_time.seconds + 1),
         lambda copy: copy.ClearField("expire_time"),
+        lambda copy: setattr(copy.expire_time, "nanos", 1),
+        lambda copy: setattr(copy.expire_time, "nanos", -1),
+        *(set_time(seconds) for seconds in (253_402_300_800, -62_135_596_801, 2**63 - 1, -(2**63))),
     ]
     for change in changes:
         with pytest.raises(credvault.OpenError, match="does not open"):

@@ -80,7 +80,7 @@ class PrivateKey:
             key = KEMKey.from_pyca_cryptography_key(self._key)
             recipient = _SUITE.create_recipient_context(sealed.encapsulated_key, key, info=_INFO)
             return Secret(recipient.open(sealed.ciphertext, aad_of(sealed)).decode())
-        except (PyHPKEError, InvalidTag, ValueError):
+        except (PyHPKEError, InvalidTag, ValueError, OverflowError):
             # Without the cause, which says nothing more, and from which a traceback would lead to the key.
             raise OpenError("it does not open: something in it is not as the vault gave it") from None
 
@@ -92,8 +92,13 @@ class PrivateKey:
 
 
 def aad_of(sealed: SealedSecret) -> bytes:
-    """What a sealed secret is bound to (`SealedSecret` in the contract): all that stands beside it."""
-    # Whole seconds, always.
+    """What a sealed secret is bound to (`SealedSecret` in the contract): all that stands beside it.
+
+    Raises ValueError or OverflowError for a time that no vault gives.
+    """
+    # Whole seconds, always: a part of one would be bound to nothing.
+    if sealed.expire_time.nanos:
+        raise ValueError("the expire_time of a sealed secret is in whole seconds")
     expire_time = sealed.expire_time.ToDatetime().strftime("%Y-%m-%dT%H:%M:%SZ")
     lines = (
         sealed.credential,
