@@ -3,18 +3,21 @@
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, NoReturn
 
 import django
 import pytest
 from django.conf import settings
 from django.test import RequestFactory
 from fastapi.testclient import TestClient
+from grpc import StatusCode
 from twilio.request_validator import RequestValidator as Official
 
 import credvault
 from conftest import ACCOUNT, AUTH_TOKEN
+from credvault.errors import Outcome
+from credvault.v1 import credential_service_pb2 as credentials
 from credvault.v1 import provider_service_pb2 as providers
 from harness import dev_vault, fake_twilio
 
@@ -33,6 +36,7 @@ class Readme:
             for found in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
         ]
         # FastAPI looks names up in the module of a function.
+        self._last = ""
         self._module = ModuleType("readme")
         sys.modules["readme"] = self._module
 
@@ -41,9 +45,16 @@ class Readme:
         while True:
             line, block = self._blocks.pop(0)
             # So that a failure names its line.
-            exec(compile("\n" * (line - 1) + block, str(README), "exec"), vars(self._module))
+            self._last = "\n" * (line - 1) + block
+            exec(compile(self._last, str(README), "exec"), vars(self._module))
             if mark in block:
                 return dict(vars(self._module))
+
+    def again_with(self, vault: object) -> dict[str, Any]:
+        """Runs the last block again, with another vault."""
+        made = {**vars(self._module), "vault": vault}
+        exec(compile(self._last, str(README), "exec"), made)
+        return made
 
     @property
     def is_over(self) -> bool:
@@ -66,6 +77,7 @@ def test_what_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
         made = readme.run_until("AlreadyIssued")
         assert made["password"].reveal()
+        lost(readme)
         made = readme.run_until("PrivateKey")
         assert made["rotated"].sealed.version == 3
 
@@ -75,6 +87,19 @@ def test_what_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         readme.run_until("asyncio.run")
         assert readme.is_over
         vault.close()
+
+
+def lost(readme: Readme) -> None:
+    """A rotation of which nobody knows whether it was: its id goes into a copy, and not into the next rotation."""
+
+    def rotate(_: credentials.RotateCredentialRequest) -> NoReturn:
+        outcome = Outcome("RotateCredential", StatusCode.UNAVAILABLE, "", request_id="r", may_have_happened=True)
+        raise credvault.Unavailable(outcome)
+
+    made = readme.again_with(SimpleNamespace(credentials=SimpleNamespace(RotateCredential=rotate)))
+    assert made["rotate"].request_id == ""
+    made["rotate"].request_id = "r"
+    assert made["pending"] == made["rotate"]
 
 
 def signed(url: str) -> str:

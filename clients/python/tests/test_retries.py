@@ -153,9 +153,10 @@ def test_without_a_vault_a_call_ends_in_time(lossy: Lossy, lossy_vault: credvaul
     assert raised.value.reason == ""
     lossy.lose(0)
     # Going on is possible: the id that it had says that it was done.
-    request.request_id = raised.value.request_id
+    pending = credentials.RotateCredentialRequest(request_id=raised.value.request_id)
+    pending.MergeFrom(request)
     with pytest.raises(credvault.AlreadyIssued):
-        lossy_vault.credentials.RotateCredential(request)
+        lossy_vault.credentials.RotateCredential(pending)
 
 
 def test_a_connection_that_died_without_a_word_is_left(
