@@ -18,6 +18,8 @@
 
 #[path = "kamailio/edge.rs"]
 mod edge;
+#[path = "kamailio/line.rs"]
+mod line;
 #[path = "kamailio/phone.rs"]
 mod phone;
 #[path = "kamailio/tls.rs"]
@@ -39,6 +41,7 @@ use std::time::{Duration, Instant};
 use credvault::grpc::proto::{Credential, Role, RotateCredentialRequest, UpdateCredentialRequest};
 use edge::{Defect, Edge, Kamailio, PATIENCE, REALM, TOKEN};
 use it::support::process::credvault;
+use line::{Line, Request};
 use phone::{Phone, Waiting, answer, exchange, parameter, request};
 
 /// Each is built in once, and the test that it is named with has to see it.
@@ -371,6 +374,192 @@ fn calls_are_challenged_too() {
     assert_eq!(forged, BTreeSet::from(["481".to_owned()]));
     Phone::calls(&edge, "alice", &password, "bob").gets(200);
     assert!(bob.was_called(), "{}", edge.kamailio.log());
+}
+
+/// What a phone must not say, in the words of its caller.
+const IDENTITIES: &str = "p-asserted-identity: <sip:ceo@sip.test>\r\nP-Preferred-Identity: <sip:ceo@sip.test>\r\n\
+                          Remote-Party-ID: <sip:ceo@sip.test>\r\nDiversion: <sip:ceo@sip.test>\r\n\
+                          History-Info: <sip:ceo@sip.test>\r\nAuthorization: Basic eA==\r\n\
+                          Route: <sip:192.0.2.55;lr>\r\n";
+
+/// That nothing came along which is not for the callee.
+#[track_caller]
+fn is_clean(message: &str) {
+    for header in ["Authorization", "Identity", "Remote-Party", "Diversion", "History", "Route"] {
+        let header = header.to_lowercase();
+        let found = message.lines().any(|it| {
+            let it = it.to_lowercase();
+            it.contains(&header) && !it.starts_with("record-route")
+        });
+        assert!(!found, "{header}: {message}");
+    }
+}
+
+#[test]
+fn a_call_goes_between_its_two_phones_only() {
+    let edge = Edge::start();
+    let ((_, password), (_, others)) = (edge.create("alice"), edge.create("bob"));
+    let (_, third) = edge.create("carol");
+    let (alice, bob) = (Line::new(&edge, "127.0.0.1"), Line::new(&edge, "127.0.0.1"));
+    let (stranger, victim) = (Line::new(&edge, "127.0.0.7"), Line::new(&edge, "127.0.0.9"));
+    // bob says that he is elsewhere, for longer than he may.
+    let contact = format!("Contact: <sip:+1900@{}>\r\nExpires: 2147483\r\n", victim.address());
+    let told = bob.registers("bob", &others, &contact);
+    assert!(told.starts_with("SIP/2.0 200") && told.contains("expires=3600"), "{told}");
+
+    let invite = Request {
+        method: "INVITE",
+        uri: "sip:bob@sip.test",
+        from: "<sip:alice@sip.test>;tag=a",
+        to: "<sip:bob@sip.test>",
+        call: "a-call",
+        more: IDENTITIES,
+    };
+    alice.does(&invite, "alice", &password);
+    let came = bob.next();
+    assert!(came.starts_with("INVITE "), "{came}\n{}", edge.kamailio.log());
+    is_clean(&came);
+
+    // It rings. Nobody knows the tag yet but those two.
+    bob.replies(&came, "180 Ringing", "b", "");
+    assert_eq!(alice.status(), "180");
+    let elsewhere = format!("sip:+1900@{}", victim.address());
+    let route = format!("{IDENTITIES}Route: <sip:{};lr>\r\n", edge.kamailio.address);
+    let within = Request {
+        method: "MESSAGE",
+        uri: &elsewhere,
+        to: "<sip:bob@sip.test>;tag=b",
+        more: &route,
+        ..invite.clone()
+    };
+    let again = Request { from: "<sip:carol@sip.test>;tag=a", ..invite.clone() };
+    let carol = Line::new(&edge, "127.0.0.1");
+    carol.does(&again, "carol", &third);
+    assert_eq!(carol.status(), "482");
+    let other = Request { to: "<sip:bob@sip.test>;tag=other", ..within.clone() };
+    assert_eq!(stranger.asks(&other), "481");
+    assert_eq!(stranger.asks(&within), "407");
+    bob.replies(&came, "200 OK", "b", "");
+    assert_eq!(alice.status(), "200");
+    alice.sends(&Request { method: "ACK", ..within.clone() }, "");
+    let came = bob.next();
+    assert!(came.starts_with("ACK "), "{came}");
+    is_clean(&came);
+
+    // Whatever is within the call: with a password, in one's own name, and to the other phone.
+    for method in ["INVITE", "UPDATE", "PRACK", "MESSAGE", "BYE"] {
+        assert_eq!(stranger.asks(&Request { method, ..within.clone() }), "407", "{method}");
+    }
+    let ceo = Request { from: "<sip:ceo@sip.test>;tag=a", ..within.clone() };
+    alice.does(&ceo, "alice", &password);
+    assert_eq!(alice.status(), "403");
+    alice.does(&within, "alice", &password);
+    let came = bob.next();
+    assert!(came.starts_with("MESSAGE "), "{came}");
+    is_clean(&came);
+    bob.replies(&came, "200 OK", "b", "");
+    assert_eq!(alice.status(), "200");
+    // Another call with the same tag changes nothing about this one.
+    let carol = Line::new(&edge, "127.0.0.1");
+    carol.does(&again, "carol", &third);
+    let came = bob.next();
+    assert!(came.starts_with("INVITE "), "{came}");
+    bob.replies(&came, "486 Busy Here", "c", "");
+    assert_eq!(carol.status(), "486");
+    assert!(bob.next().starts_with("ACK "));
+
+    // The callee hangs up.
+    let bye = Request {
+        method: "BYE",
+        uri: &elsewhere,
+        from: "<sip:bob@sip.test>;tag=b",
+        to: "<sip:alice@sip.test>;tag=a",
+        ..within.clone()
+    };
+    assert_eq!(stranger.asks(&bye), "407");
+    bob.does(&bye, "bob", &others);
+    let came = alice.next();
+    assert!(came.starts_with("BYE "), "{came}");
+    is_clean(&came);
+    alice.replies(&came, "200 OK", "", "");
+    assert_eq!(bob.status(), "200");
+    assert_eq!(victim.next(), "", "nothing went elsewhere");
+}
+
+#[test]
+fn what_is_between_a_phone_and_kamailio_stays_there() {
+    let edge = Edge::start();
+    let ((_, password), (_, others)) = (edge.create("alice"), edge.create("bob"));
+    let (alice, bob) = (Line::new(&edge, "127.0.0.1"), Line::new(&edge, "127.0.0.1"));
+    assert!(bob.registers("bob", &others, "").starts_with("SIP/2.0 200"));
+    let message = Request {
+        method: "MESSAGE",
+        uri: "sip:bob@sip.test;x=y",
+        from: "\"CEO\" <sip:alice@sip.test>;tag=a",
+        to: "<sip:bob@sip.test>",
+        call: "a-message",
+        more: "",
+    };
+    // Credentials are for one request.
+    for uri in
+        ["sip:carol@sip.test", "sip:bob@elsewhere", "sip:sip.test", "bob", "sip:BOB@sip.test"]
+    {
+        alice.answers(&message, "alice", &password, uri);
+        assert_eq!(alice.status(), "400", "{uri}");
+    }
+    // Some phones leave out what says how to get there.
+    for uri in [message.uri, "sip:bob@sip.test", "sip:bob@SIP.test:5060"] {
+        alice.answers(&message, "alice", &password, uri);
+        let came = bob.next();
+        assert!(came.starts_with("MESSAGE "), "{uri}: {came}");
+        // A callee who wants to know a password.
+        let asks = "Proxy-Authenticate: Digest realm=\"sip.test\", nonce=\"n\"\r\n\
+                    WWW-Authenticate: Digest realm=\"sip.test\", nonce=\"n\"\r\n";
+        bob.replies(&came, "407 Proxy Authentication Required", "b", asks);
+        let told = alice.next();
+        assert!(told.starts_with("SIP/2.0 407") && !told.contains("nonce"), "{told}");
+    }
+    // To says whose password is asked for within the call.
+    for (uri, to) in
+        [("sip:bob@sip.test", "<sip:ceo@sip.test>"), ("sip:bob@192.0.2.1", "<sip:bob@sip.test>")]
+    {
+        alice.does(&Request { uri, to, ..message.clone() }, "alice", &password);
+        assert_eq!(alice.status(), "403", "{uri} {to}");
+    }
+}
+
+#[test]
+fn a_call_that_failed_is_tried_again() {
+    let edge = Edge::start();
+    let ((_, password), (_, others)) = (edge.create("alice"), edge.create("bob"));
+    let (alice, bob) = (Line::new(&edge, "127.0.0.1"), Line::new(&edge, "127.0.0.1"));
+    assert!(bob.registers("bob", &others, "").starts_with("SIP/2.0 200"));
+    let invite = Request {
+        method: "INVITE",
+        uri: "sip:bob@sip.test",
+        from: "<sip:alice@sip.test>;tag=a",
+        to: "<sip:bob@sip.test>",
+        call: "a-call",
+        more: "",
+    };
+    // As with another session timer, by the same Call-ID and tag.
+    for (status, tag) in [("422 Session Interval Too Small", "b"), ("200 OK", "c")] {
+        alice.does(&invite, "alice", &password);
+        let came = bob.next();
+        assert!(came.starts_with("INVITE "), "{came}");
+        bob.replies(&came, status, tag, "");
+        let told = alice.next();
+        assert!(told.contains(status), "{told}");
+        let to = format!("<sip:bob@sip.test>;tag={tag}");
+        let ack = Request { method: "ACK", to: &to, ..invite.clone() };
+        if tag == "b" {
+            alice.sends_again(&ack, "");
+        } else {
+            alice.sends(&ack, "");
+        }
+        let came = bob.next();
+        assert!(came.starts_with("ACK ") && came.contains(&to), "{came}");
+    }
 }
 
 /// Runs a test once more with a defect, which it has to see.

@@ -54,15 +54,35 @@ ADVICE = {
 # One parameter of a Digest header. No escapes: the vault takes none either.
 PARAMETER = re.compile(r'\s*([\w*-]+)\s*=\s*("[^"\\]*"|[^\s,"]+)\s*(?:,|$)')
 
+# User and host of a URI.
+ADDRESS = re.compile(r"sips?:(?:([^@]*)@)?(\[[^]]*\]|[^:;?@]+)(?:[:;?].*)?", re.IGNORECASE)
+
+# What is in the file of the API token.
+TOKEN = re.compile(rb"[!-~]+")
+
 
 class Malformed(Exception):
-    """The request has an Authorization header that cannot be read."""
+    """The request has an Authorization header that cannot be read, or that is for another request."""
+
+
+def address(uri):
+    """Who is meant by a URI, without port and parameters: some phones leave them out of their digest."""
+    match = ADDRESS.fullmatch(uri)
+    return match and (match[1], match[2].lower())
+
+
+def received(read, name, *more):
+    """What is in the request."""
+    try:
+        return read(name, *more)
+    except UnicodeDecodeError:
+        raise Malformed from None
 
 
 def credentials(header):
     """The parameters of the Digest header for our realm; None if there is none."""
     for index in range(8):
-        text = KSR.hdr.get_idx(header, index)
+        text = received(KSR.hdr.get_idx, header, index)
         if text is None:
             return None
         scheme, _, rest = text.strip().partition(" ")
@@ -136,7 +156,7 @@ class Edge:
         """PASS if the vault vouches for the request's user, whose name is in $var(user) then."""
         try:
             return self.judge(*CHALLENGES[challenge], int(challenge))
-        except (Malformed, UnicodeDecodeError):
+        except Malformed:
             answer(400, "Malformed Credentials")
         except grpc.RpcError as error:
             code = error.code()
@@ -149,6 +169,10 @@ class Edge:
         given, source = credentials(brings), KSR.pv.get("$si")
         stale = False
         if given is not None:
+            meant = address(given.get("uri", ""))
+            if meant is None or meant != address(received(KSR.pv.get, "$ru")):
+                KSR.notice(f"credvault: credentials from {source} are for another Request-URI\n")
+                raise Malformed
             verdict = self.verify(given, source)
             if verdict is None:
                 return REFUSE
@@ -174,7 +198,7 @@ class Edge:
         fields = ("username", "realm", "uri", "nonce", "nc", "cnonce", "qop", "algorithm", "response")
         request = wire.VerifySipDigestRequest(
             parent=ACCOUNT,
-            method=KSR.pv.get("$rm"),
+            method=received(KSR.pv.get, "$rm"),
             source=source,
             check_nonce=True,
             **{field: given.get(field, "") for field in fields},

@@ -20,6 +20,8 @@ pub(crate) struct Phone<'a> {
     scenario: &'static str,
     source: &'a str,
     transport: &'static str,
+    /// What its answers to challenges are for; sipp has one for all requests.
+    uri: String,
     lines: String,
     count: usize,
 }
@@ -61,7 +63,8 @@ impl<'a> Phone<'a> {
 
     /// A phone of `user` calls `other`.
     pub(crate) fn calls(edge: &'a Edge, user: &str, password: &str, other: &str) -> Self {
-        Self::new(edge, "call", &line(user, password, other))
+        let uri = format!("{other}@{REALM}");
+        Self { uri, ..Self::new(edge, "call", &line(user, password, other)) }
     }
 
     /// The same as `claimed`, in vain.
@@ -71,7 +74,8 @@ impl<'a> Phone<'a> {
         claimed: &str,
     ) -> Self {
         let answers = format!("[authentication username={user} password={password}]");
-        Self::new(edge, "refused", &format!("{claimed};{answers};bob\n"))
+        let uri = format!("bob@{REALM}");
+        Self { uri, ..Self::new(edge, "refused", &format!("{claimed};{answers};bob\n")) }
     }
 
     /// One REGISTER with this header.
@@ -82,7 +86,8 @@ impl<'a> Phone<'a> {
 
     fn new(edge: &'a Edge, scenario: &'static str, lines: &str) -> Self {
         let lines = format!("SEQUENTIAL\n{lines}");
-        Self { edge, scenario, source: "127.0.0.1", transport: "u1", lines, count: 1 }
+        let uri = REALM.to_owned();
+        Self { edge, scenario, source: "127.0.0.1", transport: "u1", uri, lines, count: 1 }
     }
 
     pub(crate) fn from(self, source: &'a str) -> Self {
@@ -112,7 +117,10 @@ impl<'a> Phone<'a> {
         fs::write(&xml, scenario.replace("EXPECTED", &status.to_string())).unwrap();
         fs::write(&csv, &self.lines).unwrap();
         let mut sipp = sipp(self.edge, self.source, &folder);
-        sipp.args(["-t", self.transport, "-sf"]).arg(xml).arg("-inf").arg(csv);
+        sipp.args(["-auth_uri", &self.uri, "-t", self.transport, "-sf"])
+            .arg(xml)
+            .arg("-inf")
+            .arg(csv);
         sipp.args(["-m", &self.count.to_string(), "-r", "200", "-l", "40", "-timeout", "60s"]);
         let output = sipp.output().unwrap();
         // 0: all did what they should; 1: some did not. Anything else is not about what they were told.
@@ -137,7 +145,9 @@ impl Waiting {
         fs::write(&xml, register.replace("EXPECTED", "200")).unwrap();
         fs::write(&csv, format!("SEQUENTIAL\n{}", line(user, password, user))).unwrap();
         let mut registers = sipp(edge, "127.0.0.1", &folder);
-        registers.args(["-p", &port, "-m", "1", "-timeout", "60s", "-sf"]).arg(xml);
+        registers
+            .args(["-auth_uri", REALM, "-p", &port, "-m", "1", "-timeout", "60s", "-sf"])
+            .arg(xml);
         registers.arg("-inf").arg(csv);
         assert!(registers.output().unwrap().status.success(), "{}", edge.kamailio.log());
         let mut waits = sipp(edge, "127.0.0.1", &files(edge.dir.path()));
@@ -198,20 +208,32 @@ pub(crate) fn parameter<'a>(text: &'a str, name: &str) -> &'a str {
     rest.trim_start_matches('"').split(['"', ',', '\r', '\n']).next().unwrap()
 }
 
-/// A phone's answer to a challenge, as its header.
+/// A phone's answer to the challenge of its REGISTER, as its header.
 pub(crate) fn answer(challenge: &str, user: &str, password: &str) -> String {
+    let digest = digest(challenge, user, password, "REGISTER", &format!("sip:{REALM}"));
+    format!("Authorization: {digest}")
+}
+
+/// What answers a challenge.
+pub(crate) fn digest(
+    challenge: &str,
+    user: &str,
+    password: &str,
+    method: &str,
+    uri: &str,
+) -> String {
     let algorithm = parameter(challenge, "algorithm");
     let hash = |text: String| match algorithm {
         "MD5" => hex::encode(Md5::digest(text)),
         "SHA-256" => hex::encode(Sha256::digest(text)),
         other => panic!("{other}"),
     };
-    let (nonce, uri) = (parameter(challenge, "nonce"), format!("sip:{REALM}"));
+    let nonce = parameter(challenge, "nonce");
     let ha1 = hash(format!("{user}:{REALM}:{password}"));
-    let ha2 = hash(format!("REGISTER:{uri}"));
+    let ha2 = hash(format!("{method}:{uri}"));
     let response = hash(format!("{ha1}:{nonce}:00000001:abc:auth:{ha2}"));
     format!(
-        "Authorization: Digest username=\"{user}\", realm=\"{REALM}\", nonce=\"{nonce}\", uri=\"{uri}\", qop=auth, \
+        "Digest username=\"{user}\", realm=\"{REALM}\", nonce=\"{nonce}\", uri=\"{uri}\", qop=auth, \
          nc=00000001, cnonce=\"abc\", algorithm={algorithm}, response=\"{response}\""
     )
 }
