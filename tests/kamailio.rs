@@ -76,6 +76,72 @@ const DEFECTS: &[Defect] = &[
         right: "KSR.pv.get(\"$si\")",
         wrong: "\"127.0.0.1\"",
     },
+    Defect {
+        name: "within_a_call_nobody_is_challenged",
+        file: "kamailio.cfg",
+        right: "\t\troute(AUTH);   # [vault]\n\t\t# A phone may move.\n",
+        wrong: "",
+    },
+    Defect {
+        name: "within_a_call_the_request_says_where",
+        file: "kamailio.cfg",
+        right: "$du = $dlg_var(callee);",
+        wrong: "$du = $ru;",
+    },
+    Defect {
+        name: "tags_are_not_looked_at",
+        file: "kamailio.cfg",
+        right: "if ($ft == $dlg_var(caller_tag) && $tt == $dlg_var(callee_tag)) $var(known) = 1;",
+        wrong: "$var(known) = 1;",
+    },
+    Defect {
+        name: "a_contact_says_where",
+        file: "kamailio.cfg",
+        right: "\tfix_nated_register();\n",
+        wrong: "",
+    },
+    Defect {
+        name: "credentials_are_relayed",
+        file: "kamailio.cfg",
+        right: "^(Route|Authorization|Proxy-Authorization)$",
+        wrong: "^(x)$",
+    },
+    Defect {
+        name: "identities_are_relayed",
+        file: "kamailio.cfg",
+        right: "^(P-Asserted-Identity|P-Preferred-Identity|Remote-Party-ID|Diversion|History-Info)$",
+        wrong: "^(x)$",
+    },
+    Defect {
+        name: "a_callee_may_challenge",
+        file: "kamailio.cfg",
+        right: "^(WWW-Authenticate|Proxy-Authenticate|",
+        wrong: "^(x|",
+    },
+    Defect {
+        name: "credentials_are_for_anything",
+        file: "credvault_auth.py",
+        right: "meant is None or meant != address(received(KSR.pv.get, \"$ru\"))",
+        wrong: "meant == 0",
+    },
+    Defect {
+        name: "challenges_are_remembered",
+        file: "kamailio.cfg",
+        right: "\tif (is_present_hf(\"Authorization\") || is_present_hf(\"Proxy-Authorization\")) {\n",
+        wrong: "\tif (!is_method(\"ACK\")) {\n",
+    },
+    Defect {
+        name: "each_question_has_its_time",
+        file: "credvault_auth.py",
+        right: "max(self.ends - time.monotonic(), 0)",
+        wrong: "TIMEOUT",
+    },
+    Defect {
+        name: "a_tag_makes_another_call",
+        file: "kamailio.cfg",
+        right: "if (is_known_dlg() && $dlg(state) != 5) {",
+        wrong: "if (is_method(\"ACK\")) {",
+    },
 ];
 
 #[test]
@@ -311,6 +377,18 @@ fn an_api_token_is_replaced_without_a_restart() {
     fs::remove_file(edge.dir.path().join(TOKEN)).unwrap();
     Phone::sends(&edge, "alice", "Supported: path").gets(503);
     assert!(edge.kamailio.log().contains("put one into"), "{}", edge.kamailio.log());
+    // What is no token, though one is in it.
+    for text in [format!("\u{feff}{good}"), format!("{good}\nmore"), String::new()] {
+        edge.write_token(&text);
+        Phone::sends(&edge, "alice", "Supported: path").gets(503);
+    }
+    // The same problem is told once in 5 s.
+    let begun = Instant::now();
+    while !edge.kamailio.log().contains("is not one line with a token; put one into") {
+        assert!(begun.elapsed() < PATIENCE, "{}", edge.kamailio.log());
+        Phone::sends(&edge, "alice", "Supported: path").gets(503);
+    }
+    assert!(!edge.kamailio.log().contains(good.as_str()), "a token is in the log");
     edge.write_token(&good);
     Phone::registers(&edge, "alice", &password).gets(200);
     assert!(edge.kamailio.is_running());
@@ -326,18 +404,36 @@ fn a_vault_elsewhere_is_reached_by_tls() {
 #[test]
 fn what_is_unsafe_does_not_start() {
     let dir = tempfile::tempdir().unwrap();
+    let refuses = |vault: &str, line: &str, reason: &str| {
+        let mut kamailio = Kamailio::begin(dir.path(), vault, TOKEN, &[line]);
+        assert!(!kamailio.end().success());
+        assert!(kamailio.log().contains(reason), "{reason}: {}", kamailio.log());
+    };
+    let here = "127.0.0.1:9";
+    refuses(here, "", "credvault: no API token: [Errno 2] No such file");
     let token = dir.path().join(TOKEN);
     fs::write(&token, "a token").unwrap();
-    for (mode, vault, reason) in [
-        (0o640, "127.0.0.1:9", "is open to others: chmod 600"),
-        (0o600, "192.0.2.1:9", "is not on this machine: set CREDVAULT_CA_FILE"),
-        (0o600, "localhost.example.org:9", "is not on this machine"),
-    ] {
-        fs::set_permissions(&token, fs::Permissions::from_mode(mode)).unwrap();
-        let mut kamailio = Kamailio::begin(dir.path(), vault, TOKEN, &[]);
-        assert!(!kamailio.end().success());
-        assert!(kamailio.log().contains(reason), "{}", kamailio.log());
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o640)).unwrap();
+    refuses(here, "", "is open to others: chmod 600");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    for vault in ["192.0.2.1:9", "localhost.example.org:9", "localhost:9"] {
+        refuses(vault, "", "is not an address of this machine: set CREDVAULT_CA_FILE");
     }
+    refuses(here, "#!redefine SIP_DOMAIN \"SIP.test\"", "SIP.test has capitals");
+}
+
+#[test]
+fn a_request_waits_for_its_questions_together() {
+    let (mut vault, address) = edge::slow_vault();
+    let dir = tempfile::tempdir().unwrap();
+    let kamailio = Kamailio::start(dir.path(), address, "", &[]);
+    let header = "Authorization: Digest realm=\"sip.test\", username=\"a\", uri=\"sip:sip.test\"";
+    let statuses =
+        exchange(kamailio.address, 1, |port| request("REGISTER", "", header.as_bytes(), port));
+    vault.kill().unwrap();
+    vault.wait().unwrap();
+    assert_eq!(statuses, BTreeSet::from(["503".to_owned()]), "600 ms twice, and it has 800");
+    assert!(kamailio.log().contains("DEADLINE_EXCEEDED"), "{}", kamailio.log());
 }
 
 #[test]
@@ -374,6 +470,30 @@ fn calls_are_challenged_too() {
     assert_eq!(forged, BTreeSet::from(["481".to_owned()]));
     Phone::calls(&edge, "alice", &password, "bob").gets(200);
     assert!(bob.was_called(), "{}", edge.kamailio.log());
+
+    // What asks for nothing but a challenge is told once: its address may be forged.
+    let line = Line::new(&edge, "127.0.0.1");
+    let invite = Request {
+        method: "INVITE",
+        uri: "sip:bob@sip.test",
+        from: "<sip:alice@sip.test>;tag=a",
+        to: "<sip:bob@sip.test>",
+        call: "a-call",
+        more: "",
+    };
+    assert_eq!(line.asks(&invite), "407");
+    assert_eq!(line.next(), "");
+}
+
+#[test]
+fn a_phone_is_in_ten_places_at_most() {
+    let edge = Edge::start();
+    let (_, password) = edge.create("alice");
+    let phones: Vec<_> = (0..11).map(|_| Line::new(&edge, "127.0.0.1")).collect();
+    let told = phones.iter().map(|it| it.registers("alice", &password, ""));
+    let told: Vec<_> = told.map(|it| it.get(8..11).unwrap().to_owned()).collect();
+    assert!(told.iter().take(10).all(|it| it == "200"), "{told:?}");
+    assert_eq!(told.last().unwrap(), "503");
 }
 
 /// What a phone must not say, in the words of its caller.
@@ -417,13 +537,15 @@ fn a_call_goes_between_its_two_phones_only() {
     };
     alice.does(&invite, "alice", &password);
     let came = bob.next();
-    assert!(came.starts_with("INVITE "), "{came}\n{}", edge.kamailio.log());
+    assert!(came.starts_with("INVITE "), "no INVITE, but {came}\n{}", edge.kamailio.log());
     is_clean(&came);
 
+    let elsewhere = format!("sip:+1900@{}", victim.address());
+    // Before anybody answers, an ACK without a tag.
+    stranger.sends(&Request { method: "ACK", uri: &elsewhere, ..invite.clone() }, "");
     // It rings. Nobody knows the tag yet but those two.
     bob.replies(&came, "180 Ringing", "b", "");
     assert_eq!(alice.status(), "180");
-    let elsewhere = format!("sip:+1900@{}", victim.address());
     let route = format!("{IDENTITIES}Route: <sip:{};lr>\r\n", edge.kamailio.address);
     let within = Request {
         method: "MESSAGE",
@@ -443,7 +565,7 @@ fn a_call_goes_between_its_two_phones_only() {
     assert_eq!(alice.status(), "200");
     alice.sends(&Request { method: "ACK", ..within.clone() }, "");
     let came = bob.next();
-    assert!(came.starts_with("ACK "), "{came}");
+    assert!(came.starts_with("ACK "), "no ACK, but {came}");
     is_clean(&came);
 
     // Whatever is within the call: with a password, in one's own name, and to the other phone.
@@ -455,7 +577,7 @@ fn a_call_goes_between_its_two_phones_only() {
     assert_eq!(alice.status(), "403");
     alice.does(&within, "alice", &password);
     let came = bob.next();
-    assert!(came.starts_with("MESSAGE "), "{came}");
+    assert!(came.starts_with("MESSAGE "), "no MESSAGE, but {came}");
     is_clean(&came);
     bob.replies(&came, "200 OK", "b", "");
     assert_eq!(alice.status(), "200");
@@ -463,7 +585,7 @@ fn a_call_goes_between_its_two_phones_only() {
     let carol = Line::new(&edge, "127.0.0.1");
     carol.does(&again, "carol", &third);
     let came = bob.next();
-    assert!(came.starts_with("INVITE "), "{came}");
+    assert!(came.starts_with("INVITE "), "no INVITE, but {came}");
     bob.replies(&came, "486 Busy Here", "c", "");
     assert_eq!(carol.status(), "486");
     assert!(bob.next().starts_with("ACK "));
@@ -479,7 +601,7 @@ fn a_call_goes_between_its_two_phones_only() {
     assert_eq!(stranger.asks(&bye), "407");
     bob.does(&bye, "bob", &others);
     let came = alice.next();
-    assert!(came.starts_with("BYE "), "{came}");
+    assert!(came.starts_with("BYE "), "no BYE, but {came}");
     is_clean(&came);
     alice.replies(&came, "200 OK", "", "");
     assert_eq!(bob.status(), "200");
@@ -512,6 +634,7 @@ fn what_is_between_a_phone_and_kamailio_stays_there() {
         alice.answers(&message, "alice", &password, uri);
         let came = bob.next();
         assert!(came.starts_with("MESSAGE "), "{uri}: {came}");
+        is_clean(&came);
         // A callee who wants to know a password.
         let asks = "Proxy-Authenticate: Digest realm=\"sip.test\", nonce=\"n\"\r\n\
                     WWW-Authenticate: Digest realm=\"sip.test\", nonce=\"n\"\r\n";
@@ -546,7 +669,7 @@ fn a_call_that_failed_is_tried_again() {
     for (status, tag) in [("422 Session Interval Too Small", "b"), ("200 OK", "c")] {
         alice.does(&invite, "alice", &password);
         let came = bob.next();
-        assert!(came.starts_with("INVITE "), "{came}");
+        assert!(came.starts_with("INVITE "), "no INVITE, but {came}");
         bob.replies(&came, status, tag, "");
         let told = alice.next();
         assert!(told.contains(status), "{told}");
@@ -603,6 +726,37 @@ fn planted_lockouts_are_caught() {
         "who_guesses_waits_and_nobody_else_does",
         "not 200, but [\"401\", \"500\"]",
     );
+}
+
+#[test]
+fn planted_ways_through_a_call_are_caught() {
+    let test = "a_call_goes_between_its_two_phones_only";
+    for (name, sees) in [
+        ("within_a_call_nobody_is_challenged", "right: \"407\""),
+        ("within_a_call_the_request_says_where", "no ACK, but "),
+        ("tags_are_not_looked_at", "right: \"481\""),
+        ("a_contact_says_where", "no INVITE, but "),
+        ("credentials_are_relayed", "authorization: INVITE sip:"),
+        ("identities_are_relayed", "identity: INVITE sip:"),
+        ("a_tag_makes_another_call", "right: \"482\""),
+    ] {
+        planted(name, test, sees);
+    }
+}
+
+#[test]
+fn planted_leaks_are_caught() {
+    let test = "what_is_between_a_phone_and_kamailio_stays_there";
+    planted("credentials_are_for_anything", test, "right: \"400\"");
+    planted("a_callee_may_challenge", test, "SIP/2.0 407");
+    planted("credentials_are_relayed", test, "authorization: MESSAGE sip:");
+}
+
+#[test]
+fn planted_waste_is_caught() {
+    planted("challenges_are_remembered", "calls_are_challenged_too", "right: \"\"");
+    let test = "a_request_waits_for_its_questions_together";
+    planted("each_question_has_its_time", test, "600 ms twice");
 }
 
 fn rotate(edge: &Edge, name: &str, overlap: i64) -> String {

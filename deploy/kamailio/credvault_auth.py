@@ -127,7 +127,8 @@ def is_local(target):
     """Whether what is sent there stays on this machine."""
     host = target.rpartition(":")[0].strip("[]")
     try:
-        return target.startswith("unix:") or host == "localhost" or ipaddress.ip_address(host).is_loopback
+        # Not "localhost", which is looked up.
+        return target.startswith("unix:") or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
@@ -145,6 +146,7 @@ class Edge:
     def __init__(self):
         self.vault = None
         self.told = {}
+        self.ends = 0.0
 
     def child_init(self, rank):
         # After the fork: gRPC has threads, which no fork copies. Only SIP workers have a positive rank.
@@ -166,6 +168,7 @@ class Edge:
         return REFUSE
 
     def judge(self, brings, asks, reason, code):
+        self.ends = time.monotonic() + TIMEOUT
         given, source = credentials(brings), KSR.pv.get("$si")
         stale = False
         if given is not None:
@@ -217,12 +220,15 @@ class Edge:
             raise
 
     def call(self):
-        """What every call has: an end, and a token, which is read anew so that it can be replaced."""
+        """What every call has: when its request ends, and a token, which is read anew so that it can be replaced."""
         metadata = []
         if TOKEN_FILE:
-            with open(TOKEN_FILE, encoding="ascii") as file:
-                metadata.append(("authorization", f"Bearer {file.read().strip()}"))
-        return {"timeout": TIMEOUT, "metadata": metadata}
+            with open(TOKEN_FILE, "rb") as file:
+                token = file.read().strip()
+            if not TOKEN.fullmatch(token):
+                raise OSError(f"{TOKEN_FILE} is not one line with a token")
+            metadata.append(("authorization", f"Bearer {token.decode()}"))
+        return {"timeout": max(self.ends - time.monotonic(), 0), "metadata": metadata}
 
     def log(self, problem, text):
         """Says what is wrong and what to do; each problem once in 5 s, since many phones call while a vault is away."""
@@ -235,10 +241,16 @@ class Edge:
 def mod_init():
     """Refuses to start on what would be unsafe."""
     problem = None
-    if not CA_FILE and not is_local(TARGET):
-        problem = f"CREDVAULT_TARGET {TARGET} is not on this machine: set CREDVAULT_CA_FILE"
-    elif TOKEN_FILE and os.stat(TOKEN_FILE).st_mode & 0o077:
-        problem = f"{TOKEN_FILE} is open to others: chmod 600"
+    if REALM != REALM.lower():
+        problem = f"SIP_DOMAIN {REALM} has capitals: write it, and the realm of the credentials, in lower case"
+    elif not CA_FILE and not is_local(TARGET):
+        problem = f"CREDVAULT_TARGET {TARGET} is not an address of this machine: set CREDVAULT_CA_FILE"
+    elif TOKEN_FILE:
+        try:
+            if os.stat(TOKEN_FILE).st_mode & 0o077:
+                problem = f"{TOKEN_FILE} is open to others: chmod 600"
+        except OSError as error:
+            problem = f"no API token: {error}"
     if problem:
         KSR.err(f"credvault: {problem}\n")  # Kamailio does not say what is raised here.
         raise ValueError(problem)

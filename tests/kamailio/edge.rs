@@ -1,6 +1,7 @@
 //! The vault and Kamailio as processes: the files of deploy/kamailio/, and beside them the values of this machine.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -217,6 +218,16 @@ fn free_address() -> SocketAddr {
             return address;
         }
     }
+}
+
+/// A vault that is slow, and where it is.
+pub(crate) fn slow_vault() -> (Child, SocketAddr) {
+    let mut python = Command::new(named("EDGE_PYTHON"));
+    python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kamailio/slow_vault.py"));
+    let mut child = python.stdout(Stdio::piped()).spawn().unwrap();
+    let mut port = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    (child, (Ipv4Addr::LOCALHOST, port.trim().parse().unwrap()).into())
 }
 
 /// Where the packages of `EDGE_PYTHON` are.

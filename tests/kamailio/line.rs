@@ -1,6 +1,7 @@
 //! A phone that sends what sipp would not, and looks at what comes: a socket, and requests by hand.
 
 use std::cell::Cell;
+use std::fmt::Write as _;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -87,7 +88,7 @@ impl Line {
 
     /// The next message but 100 Trying; "" if there is none for a while.
     pub(crate) fn next(&self) -> String {
-        self.socket.set_read_timeout(Some(Duration::from_millis(1000))).unwrap();
+        self.socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         let mut buffer = [0; 4096];
         loop {
             let Ok(length) = self.socket.recv(&mut buffer) else { return String::new() };
@@ -123,11 +124,11 @@ impl Line {
         for line in request.lines() {
             let name = line.split(':').next().unwrap();
             if ["Via", "Record-Route", "From", "Call-ID", "CSeq"].contains(&name) {
-                text += &format!("{line}\r\n");
+                write!(text, "{line}\r\n").unwrap();
             } else if name == "To" {
                 let tag =
                     if line.contains(";tag=") { String::new() } else { format!(";tag={tag}") };
-                text += &format!("{line}{tag}\r\n");
+                write!(text, "{line}{tag}\r\n").unwrap();
             }
         }
         let here = self.address();
