@@ -243,7 +243,7 @@ fn packages() -> String {
 /// The file with the defect that this run is to catch, if it is one of this file.
 fn planted(file: &str, text: String) -> String {
     let Some(name) = variable("KAMAILIO_DEFECT") else { return text };
-    let defect = super::DEFECTS.iter().find(|it| it.name == name).unwrap();
+    let defect = super::planted::DEFECTS.iter().find(|it| it.name == name).unwrap();
     if defect.file != file {
         return text;
     }

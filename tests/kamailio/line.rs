@@ -135,3 +135,22 @@ impl Line {
         self.send(&format!("{text}Contact: <sip:{here}>\r\n{more}Content-Length: 0\r\n\r\n"));
     }
 }
+
+/// What a phone must not say, in the words of its caller.
+pub(crate) const IDENTITIES: &str = "p-asserted-identity: <sip:ceo@sip.test>\r\nP-Preferred-Identity: <sip:ceo@sip.test>\r\n\
+                          Remote-Party-ID: <sip:ceo@sip.test>\r\nDiversion: <sip:ceo@sip.test>\r\n\
+                          History-Info: <sip:ceo@sip.test>\r\nAuthorization: Basic eA==\r\n\
+                          Route: <sip:192.0.2.55;lr>\r\n";
+
+/// That nothing came along which is not for the callee.
+#[track_caller]
+pub(crate) fn is_clean(message: &str) {
+    for header in ["Authorization", "Identity", "Remote-Party", "Diversion", "History", "Route"] {
+        let header = header.to_lowercase();
+        let found = message.lines().any(|it| {
+            let it = it.to_lowercase();
+            it.contains(&header) && !it.starts_with("record-route")
+        });
+        assert!(!found, "{header}: {message}");
+    }
+}
