@@ -460,8 +460,8 @@ fn a_call_goes_between_its_two_phones_only() {
     for method in ["INVITE", "UPDATE", "PRACK", "MESSAGE", "BYE"] {
         assert_eq!(stranger.asks(&Request { method, ..within.clone() }), "407", "{method}");
     }
-    let ceo = Request { from: "<sip:ceo@sip.test>;tag=a", ..within.clone() };
-    alice.does(&ceo, "alice", &password);
+    let amy = Request { from: "<sip:amy@sip.test>;tag=a", ..within.clone() };
+    alice.does(&amy, "alice", &password);
     assert_eq!(alice.status(), "403");
     alice.does(&within, "alice", &password);
     let came = bob.next();
@@ -505,7 +505,7 @@ fn what_is_between_a_phone_and_kamailio_stays_there() {
     let message = Request {
         method: "MESSAGE",
         uri: "sip:bob@sip.test;x=y",
-        from: "\"CEO\" <sip:alice@sip.test>;tag=a",
+        from: "\"AMY\" <sip:alice@sip.test>;tag=a",
         to: "<sip:bob@sip.test>",
         call: "a-message",
         more: "",
@@ -532,7 +532,7 @@ fn what_is_between_a_phone_and_kamailio_stays_there() {
     }
     // To says whose password is asked for within the call.
     for (uri, to) in
-        [("sip:bob@sip.test", "<sip:ceo@sip.test>"), ("sip:bob@192.0.2.1", "<sip:bob@sip.test>")]
+        [("sip:bob@sip.test", "<sip:amy@sip.test>"), ("sip:bob@192.0.2.1", "<sip:bob@sip.test>")]
     {
         alice.does(&Request { uri, to, ..message.clone() }, "alice", &password);
         assert_eq!(alice.status(), "403", "{uri} {to}");

@@ -137,9 +137,9 @@ impl Line {
 }
 
 /// What a phone must not say, in the words of its caller.
-pub(crate) const IDENTITIES: &str = "p-asserted-identity: <sip:ceo@sip.test>\r\nP-Preferred-Identity: <sip:ceo@sip.test>\r\n\
-                          Remote-Party-ID: <sip:ceo@sip.test>\r\nDiversion: <sip:ceo@sip.test>\r\n\
-                          History-Info: <sip:ceo@sip.test>\r\nAuthorization: Basic eA==\r\n\
+pub(crate) const IDENTITIES: &str = "p-asserted-identity: <sip:amy@sip.test>\r\nP-Preferred-Identity: <sip:amy@sip.test>\r\n\
+                          Remote-Party-ID: <sip:amy@sip.test>\r\nDiversion: <sip:amy@sip.test>\r\n\
+                          History-Info: <sip:amy@sip.test>\r\nAuthorization: Basic eA==\r\n\
                           Route: <sip:192.0.2.55;lr>\r\n";
 
 /// That nothing came along which is not for the callee.
