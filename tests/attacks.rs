@@ -56,7 +56,7 @@ use target::{Peak, Target};
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// What memory may stay in use after an attack, besides what was in use before.
-const LEFT: u64 = 64 << 20;
+const LEFT: u64 = 96 << 20;
 
 /// A row of the table.
 #[derive(Debug)]
