@@ -553,7 +553,7 @@ fn a_call_that_failed_is_tried_again() {
         call: "a-call",
         more: "",
     };
-    // As with another session timer, by the same Call-ID and tag.
+    // By the same Call-ID and tag: with the interval that a 422 asks for, say (RFC 4028 section 7.3).
     for (status, tag) in [("422 Session Interval Too Small", "b"), ("200 OK", "c")] {
         alice.does(&invite, "alice", &password);
         let came = bob.next();

@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::access::network;
 use crate::clock::Clock;
-use crate::digest::{Digest, Source};
+use crate::digest::Digest;
 use crate::name::Uid;
 
 /// Buckets that are not full, at the same time. Beyond it, the half that is nearest to full is forgotten: whoever brings
@@ -55,11 +54,10 @@ impl FailedDigests {
         &self,
         account: Uid,
         digest: &Digest,
-        source: Option<&Source>,
+        network: Option<&str>,
     ) -> Option<Bucket> {
         self.each?;
-        let network = network::of_source(source?.as_str());
-        let who = (account, &digest.realm, &digest.username, network);
+        let who = (account, &digest.realm, &digest.username, network?);
         Some(Bucket(self.hasher.hash_one(who)))
     }
 

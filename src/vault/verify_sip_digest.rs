@@ -11,7 +11,7 @@ use crate::credential::Credential;
 use crate::crypto::{Field, Sealed};
 use crate::defect::{Defect, planted};
 use crate::digest::{Digest, Response, Right, Source};
-use crate::name::{CredentialName, Uid};
+use crate::name::CredentialName;
 use crate::secret::SecretText;
 use crate::store::{StoredCredential, VersionKey};
 use crate::telemetry::metrics::{DigestCheck, SecretVersion, VersionAge, digest_check};
@@ -64,14 +64,17 @@ impl Vault {
     async fn check(&self, scope: &AccountScope, presented: &Presented) -> Result<Verdict, Error> {
         let Presented { digest, source, nonce_owner, .. } = presented;
         let account = scope.account().uid;
-        let bucket = self.failed_digests.bucket(account, digest, source.as_ref());
+        let network = source.as_ref().map(|source| network::of_source(source.as_str()));
+        let network = network.as_deref();
+        let bucket = self.failed_digests.bucket(account, digest, network);
         if let Some(wait) = bucket.and_then(|bucket| self.failed_digests.wait(bucket)) {
             return Err(Error::DigestLimited { retry_after: whole_seconds(wait) });
         }
         let nonce = match nonce_owner {
             NonceOwner::Caller => None,
             NonceOwner::Vault => {
-                let Some(own) = self.own_nonce(account, presented) else {
+                let place = Place { account, realm: digest.realm.as_str(), network };
+                let Some(own) = self.own_nonce(digest, place) else {
                     let (version, age) = (SecretVersion::None, VersionAge::None);
                     digest_check(DigestCheck::Foreign, version, age);
                     return Ok(Verdict::Invalid(Rejected::Foreign));
@@ -93,11 +96,8 @@ impl Vault {
     }
 
     /// The nonce of a response, and its count, if the vault made it for what it came with.
-    fn own_nonce(&self, account: Uid, presented: &Presented) -> Option<(OwnNonce, u32)> {
-        let digest = &presented.digest;
+    fn own_nonce(&self, digest: &Digest, place: Place<'_>) -> Option<(OwnNonce, u32)> {
         let auth = digest.auth.as_ref()?;
-        let network = presented.source.as_ref().map(|source| network::of_source(source.as_str()));
-        let place = Place { account, realm: digest.realm.as_str(), network: network.as_deref() };
         let kind = (digest.algorithm, auth.qop());
         let nonce = SipNonces::read(digest.nonce.as_str(), &self.sealer, place, kind)?;
         Some((nonce, auth.nc.number()))
